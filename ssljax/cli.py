@@ -1,0 +1,69 @@
+"""What the commands share: flags, and errors as one sentence with exit code 2."""
+
+import difflib
+import re
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import flags
+from ml_collections import config_flags
+
+from ssljax.errors import InputError
+
+
+def run(command: Callable[[Sequence[str]], None]) -> None:
+  """Runs `command(argv)`; whatever the user can mend ends in one sentence and exit code 2."""
+  try:
+    command(sys.argv)
+  except InputError as error:
+    print(f'ssljax: {error}', file=sys.stderr)
+    sys.exit(2)
+
+
+def parse(argv: Sequence[str], define: Callable[[flags.FlagValues], None], usage: str):
+  """Flag values of `argv`, from what `define` declares; `--help` prints `usage` and exits 0."""
+  values = flags.FlagValues()
+  define(values)
+  if {'--help', '-h', '--helpfull'} & set(argv[1:]):
+    print(usage.strip() + '\n\n' + values.main_module_help())
+    sys.exit(0)
+  try:
+    rest = values(list(argv))
+  except flags.UnrecognizedFlagError as error:
+    near = difflib.get_close_matches(error.flagname, list(values), n=1)
+    hint = f', did you mean --{near[0]}?' if near else ''
+    raise InputError(f'there is no flag --{error.flagname}{hint}') from error
+  except flags.Error as error:
+    raise InputError(str(error)) from error
+  except (AttributeError, KeyError) as error:  # how config_flags says that a field is unknown
+    seen, near = re.search(r"'(\w+)\\?'", str(error)), re.search(r'mean "(\w+)"', str(error))
+    name = seen.group(1) if seen else str(error)
+    hint = f', did you mean {near.group(1)}?' if near else ''
+    raise InputError(f'the config has no field {name!r}{hint}') from error
+  except OSError as error:
+    raise InputError(f'--config: {_last_line(error)}') from error
+  if len(rest) > 1:
+    raise InputError(f'{rest[1]!r} is no flag: wanted --name=value')
+  return values
+
+
+def _last_line(error: Exception) -> str:
+  return str(error).strip().splitlines()[-1].strip()
+
+
+def define_config(values: flags.FlagValues, argv: Sequence[str]) -> None:
+  """--config=file.py[:argument] and --config.any.field=value."""
+  config_flags.DEFINE_config_file(
+    'config',
+    help_string='Config file and its argument, such as configs/default.py:simclr,digits',
+    flag_values=values,
+    lock_config=True,
+    sys_argv=list(argv),
+  )
+
+
+def required(values: flags.FlagValues, *names: str) -> None:
+  """Raises InputError for the first of the named flags that was not given."""
+  for name in names:
+    if values[name].value is None:
+      raise InputError(f'--{name} is missing: {values[name].help}')

@@ -1,0 +1,127 @@
+"""One run's config, composed of a method's settings and a data set's."""
+
+import ml_collections
+from ml_collections import ConfigDict, config_dict
+
+from ssljax import data, methods, models, optim
+from ssljax.errors import InputError
+
+PRESETS = ('tiny', 'cifar', 'imagenet')
+
+
+def _parse(arg: str) -> tuple[str, str, dict[str, str]]:
+  names, options = [], {}
+  for part in filter(None, (p.strip() for p in arg.split(','))):
+    key, equals, value = part.partition('=')
+    if equals:
+      options[key] = value
+    else:
+      names.append(part)
+  unknown = set(options) - {'preset', 'encoder'}
+  if len(names) != 2 or unknown:
+    raise InputError(
+      f'config argument {arg!r}: wanted method,dataset[,preset=...][,encoder=...], '
+      'for example simclr,digits'
+    )
+  return names[0], names[1], options
+
+
+def get_config(arg: str = 'simclr,digits') -> ConfigDict:
+  """The config of `method,dataset`, every field with its default.
+
+  arg: a method (`python -m ssljax.list`) and a data set (a source in ssljax/data or the name of a
+    TFDS set), and if wanted `preset=tiny|cifar|imagenet`, the size of image whose settings the
+    method takes (the data set's own otherwise), and `encoder=` another network than the preset's.
+
+  The method gives `method`, `optim`, `encoder`, `batch_size` and `epochs`; the data set gives
+  `data`. Raises InputError for a name that is not known, with the nearest that is.
+  """
+  method_name, dataset, options = _parse(arg)
+  module = methods.load(method_name)
+  source = data.get_config(dataset)
+  preset = options.get('preset', source.preset)
+  if preset not in PRESETS:
+    raise InputError(f'preset is {preset!r}, wanted one of {", ".join(PRESETS)}')
+  settings = module.get_config(preset)
+  config = ConfigDict(
+    {
+      'seed': 0,
+      'steps': config_dict.placeholder(int),  # if not given, `epochs` decides
+      'epochs': float(settings.epochs),
+      'batch_size': settings.batch_size,
+      'micro_batches': 1,  # > 1: exact gradient accumulation, see method.make_gradient
+      'compute_dtype': 'float32',
+      'log_every': 10,
+      'eval_every': 0,  # 0: only after the last step
+      'checkpoint_every': 500,
+      'checkpoint': {'keep_last': 2, 'keep_best': ''},
+      'mesh': {'data': -1, 'fsdp': 1, 'fsdp_min_size': 2**16},
+      'distributed': {'coordinator': '', 'num_processes': 0, 'process_id': -1},
+      'compilation_cache': 'auto',
+      'report': True,
+      'tensorboard': False,
+      'eval': {
+        'protocols': ('knn-v1', 'linear-v1'),
+        'train_examples': 10000,
+        'test_examples': 10000,
+        'batch_size': 256,
+        'feature': 'features',
+        'baselines': True,  # the same protocols on a random encoder and on raw pixels
+      },
+      'data': source,
+      'encoder': models.get_config(options.get('encoder', settings.encoder.name)),
+      'optim': optim.get_config(**settings.optim),
+      'method': {'name': method_name, **settings.method},
+    }
+  )
+  with config.unlocked():
+    if 'encoder' not in options:
+      config.encoder.update(settings.encoder)
+    if 'views' in config.method:
+      _fit_views(config.method.views, config)
+    if 'patch_size' in config.method:
+      if 'patch_size' not in config.encoder:
+        raise InputError(
+          f'encoder is {config.encoder.name}, but {method_name} hides patches: wanted one that has '
+          'them, for example encoder=vit_tiny'
+        )
+      config.method.patch_size = config.encoder.get_ref('patch_size')
+  return config
+
+
+def _fit_views(views: ConfigDict, config: ConfigDict) -> None:
+  """Ties what views, data and encoder must agree on; a flag that changes one changes all."""
+  if config.data.image_size:
+    views.size = min(views.size, config.data.image_size)
+  for field in ('mean', 'std'):
+    views[field] = config.data.get_ref(field)
+  if 'image_size' in config.encoder:
+    config.encoder.image_size = views.get_ref('size')
+
+
+def from_json(fields: dict) -> ConfigDict:
+  """A config read back from a run's config.json."""
+
+  def tuples(value):
+    if isinstance(value, dict):
+      return {k: tuples(v) for k, v in value.items()}
+    return tuple(tuples(v) for v in value) if isinstance(value, list) else value
+
+  return ml_collections.ConfigDict(tuples(fields))
+
+
+def total_steps(config: ConfigDict, num_examples: int) -> int:
+  """How many optimizer steps the run has; raises InputError where the fields cannot be met."""
+  if config.batch_size < 1 or config.batch_size > num_examples:
+    raise InputError(
+      f'batch_size is {config.batch_size}, wanted 1 to {num_examples}, the number of training '
+      f'examples of {config.data.name}'
+    )
+  if config.steps is not None:
+    steps, said = config.steps, f'steps is {config.steps}'
+  else:
+    steps = round(config.epochs * num_examples / config.batch_size)
+    said = f'epochs is {config.epochs}, which makes {steps} steps'
+  if steps < 1:
+    raise InputError(f'{said}, wanted at least 1 step')
+  return steps

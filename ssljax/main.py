@@ -1,0 +1,38 @@
+"""Trains a method on a data set, evaluates it, and leaves a report.
+
+  python -m ssljax.main --config=configs/default.py:simclr,digits --workdir=runs/simclr
+
+Any field of the config can be changed: --config.steps=200 --config.optim.learning_rate=0.01. The
+same command continues a run that was stopped. --dry_run trains nothing and says what it would take.
+"""
+
+from collections.abc import Sequence
+
+from absl import flags
+
+from ssljax import cli
+
+
+def main(argv: Sequence[str]) -> None:
+  def define(values):
+    cli.define_config(values, argv)
+    flags.DEFINE_string('workdir', None, 'Folder of the run', flag_values=values)
+    flags.DEFINE_bool(
+      'dry_run', False, 'Show parameters, FLOPs and memory of a step; train nothing', values
+    )
+
+  values = cli.parse(argv, define, __doc__)
+  cli.required(values, 'config')
+  if values.dry_run:
+    from ssljax import dry_run
+
+    dry_run.show(values.config)
+    return
+  cli.required(values, 'workdir')
+  from ssljax import train
+
+  train.train(values.config, values.workdir)
+
+
+if __name__ == '__main__':
+  cli.run(main)

@@ -1,0 +1,132 @@
+"""BYOL: predict a slowly moving teacher's projection of the other view; no negatives.
+
+    online: p = predictor(projector(encoder(view)));  target: z' = projector'(encoder'(view))
+    loss = ||p1/|p1| - z2'/|z2'|||^2 + ||p2/|p2| - z1'/|z1'|||^2, see losses.byol
+    after each step  target <- tau target + (1 - tau) online,
+    tau = 1 - (1 - tau_base) (cos(pi step / steps) + 1) / 2
+
+Grill et al. 2020, "Bootstrap your own latent". Follows the authors' JAX code: both networks run
+with batch statistics of each view by itself, and the target keeps running statistics of its own.
+"""
+
+from ml_collections import ConfigDict, config_dict
+
+from ssljax import losses, ops
+from ssljax.augment import image
+from ssljax.method import two_part
+from ssljax.methods.image import _pair
+from ssljax.models import heads
+from ssljax.net import chain, over_views
+
+PAPER = 'Grill et al. 2020, Bootstrap your own latent'
+FAMILY = 'self-distillation'
+
+
+def get_config(preset='imagenet'):
+  """'imagenet': section 3.3 and appendix B, 1000 epochs; 'cifar' and 'tiny' are ours."""
+  colour = dict(jitter=(0.4, 0.4, 0.2, 0.1), jitter_prob=0.8, grayscale_prob=0.2)
+  sizes = dict(view_stats='separate', total_steps=config_dict.placeholder(int))
+  return ConfigDict(
+    {
+      'imagenet': dict(
+        encoder=dict(name='resnet50'),
+        batch_size=4096,
+        epochs=1000,
+        optim=dict(
+          name='lars',
+          learning_rate=0.2,
+          batch_scaling='linear',
+          warmup_fraction=0.01,
+          weight_decay=1.5e-6,
+        ),
+        method=dict(
+          tau_base=0.996,
+          projector=(4096, 256),
+          predictor=(4096, 256),
+          views=image.get_config(224, blur_prob=(1.0, 0.1), solarize_prob=(0.0, 0.2), **colour),
+          **sizes,
+        ),
+      ),
+      'cifar': dict(
+        encoder=dict(name='resnet18', stem='cifar'),
+        batch_size=512,
+        epochs=1000,
+        optim=dict(
+          name='lars',
+          learning_rate=1.0,
+          batch_scaling='linear',
+          warmup_fraction=0.01,
+          weight_decay=1.5e-6,
+        ),
+        method=dict(
+          tau_base=0.99,
+          projector=(2048, 256),
+          predictor=(2048, 256),
+          views=image.get_config(32, solarize_prob=(0.0, 0.2), **colour),
+          **sizes,
+        ),
+      ),
+      'tiny': dict(
+        encoder=dict(name='resnet10', stem='cifar', width=16),
+        batch_size=256,
+        epochs=20,
+        optim=dict(name='adamw', learning_rate=2e-3, weight_decay=1e-4),
+        method=dict(
+          tau_base=0.97,
+          projector=(256, 64),
+          predictor=(256, 64),
+          views=image.get_config(
+            32, scale=(0.2, 1.0), interpolation='bilinear', solarize_prob=(0.0, 0.2), **colour
+          ),
+          **sizes,
+        ),
+      ),
+    }[preset]
+  )
+
+
+def make(config, nets):
+  def head(sizes):
+    return heads.mlp(sizes, last_bias=False)
+
+  network = chain(
+    encoder=nets['encoder'], projector=head(config.projector), predictor=head(config.predictor)
+  )
+  paired = over_views(network, view_stats=config.view_stats)
+
+  def teacher(tree):
+    return {name: tree[name] for name in ('encoder', 'projector')}
+
+  def init(rng, batch):
+    params, stats = paired.init(rng, batch['image'])
+    target = {'params': teacher(params), 'stats': teacher(stats)}
+    return params, {'stats': stats, 'target': target}
+
+  def forward(params, state, batch, rng, step):
+    x, target = batch['image'], state['target']
+    online, stats = paired.apply(params, state['stats'], x, train=True, rng=rng)
+    aimed, target_stats = paired.apply(target['params'], target['stats'], x, train=True, rng=rng)
+    state = {'stats': stats, 'target': {**target, 'stats': target_stats}}
+    return {'p': online['predictor'], 'z': aimed['projector']}, state
+
+  def objective(params, state, outputs, batch, rng, step):
+    p, z = outputs['p'], outputs['z']
+    return losses.byol(p[:, 0], p[:, 1], z[:, 0], z[:, 1]), (state, {})
+
+  def update(params, state, step):
+    tau = ops.cosine_momentum(step, config.total_steps, config.tau_base)
+    target = state['target']
+    moved = ops.ema(target['params'], teacher(params), tau)
+    return {**state, 'target': {**target, 'params': moved}}
+
+  views = _pair.make_views(config.views)
+  embed = _pair.make_embed(network, config.views)
+  return two_part(
+    init=init,
+    forward=forward,
+    objective=objective,
+    update=update,
+    embed=embed,
+    views=views,
+    embed_views=_pair.make_embed_views(views, embed, config.views),
+  )

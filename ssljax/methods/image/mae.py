@@ -1,0 +1,154 @@
+"""MAE: hide most patches of an image, encode the rest, paint the hidden ones.
+
+    keep the (1 - mask_ratio) L patches of smallest noise, latent = encoder(kept patches)
+    pred = decoder(latent and mask tokens, put back in place)
+    loss = mean over hidden patches of (pred - normalised patch)^2, see losses.mae
+
+He et al. 2022, "Masked autoencoders are scalable vision learners". Follows the authors' PyTorch
+code, the order of patches and of kept tokens included.
+"""
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict, config_dict
+
+from ssljax import losses, ops
+from ssljax.augment import image
+from ssljax.method import two_part
+from ssljax.methods.image import _pair
+from ssljax.models import decoders
+
+PAPER = 'He et al. 2022, Masked autoencoders are scalable vision learners'
+FAMILY = 'masked-modelling'
+
+
+def get_config(preset='imagenet'):
+  """'imagenet': section 4 and appendix A.1; 'cifar' and 'tiny' are ours."""
+  crop = dict(num_views=1, scale=(0.2, 1.0))
+  adamw = dict(name='adamw', b2=0.95, weight_decay=0.05, batch_scaling='linear')
+  return ConfigDict(
+    {
+      'imagenet': dict(
+        encoder=dict(name='vit_base', patch_size=16, positions='sincos', class_token=True),
+        batch_size=4096,
+        epochs=800,
+        optim=dict(learning_rate=1.5e-4, warmup_fraction=0.05, **adamw),
+        method=dict(
+          patch_size=config_dict.placeholder(int),
+          mask_ratio=0.75,
+          norm_pix=True,
+          decoder=dict(dim=512, depth=8, heads=16),
+          views=image.get_config(224, **crop),
+        ),
+      ),
+      'cifar': dict(
+        encoder=dict(
+          name='vit_tiny', patch_size=4, positions='sincos', class_token=True, pool='mean'
+        ),
+        batch_size=1024,
+        epochs=800,
+        optim=dict(learning_rate=1.5e-4, warmup_fraction=0.05, **adamw),
+        method=dict(
+          patch_size=config_dict.placeholder(int),
+          mask_ratio=0.75,
+          norm_pix=True,
+          decoder=dict(dim=96, depth=4, heads=3),
+          views=image.get_config(32, **crop),
+        ),
+      ),
+      'tiny': dict(
+        encoder=dict(
+          name='vit_micro', patch_size=4, positions='sincos', class_token=True, pool='mean'
+        ),
+        batch_size=256,
+        epochs=40,
+        optim=dict(learning_rate=2e-3, warmup_fraction=0.1, **adamw),
+        method=dict(
+          patch_size=config_dict.placeholder(int),
+          mask_ratio=0.75,
+          norm_pix=True,
+          decoder=dict(dim=48, depth=2, heads=3),
+          views=image.get_config(32, interpolation='bilinear', **crop),
+        ),
+      ),
+    }[preset]
+  )
+
+
+def make(config, nets):
+  encoder, patch = nets['encoder'], config.patch_size
+  augment = image.make(config.views)
+  num_patches = (config.views.size // patch) ** 2
+  keep = int(num_patches * (1 - config.mask_ratio))
+
+  def decoder(channels):
+    return decoders.mae_decoder(
+      num_patches=num_patches, patch_dim=patch * patch * channels, **config.decoder
+    )
+
+  def views(rng, batch):
+    view_rng, mask_rng = jax.random.split(rng)
+    x = augment(view_rng, batch['image'])[:, 0]
+    return {**batch, 'image': x, 'noise': jax.random.uniform(mask_rng, (len(x), num_patches))}
+
+  def run(params, state, batch, train, rng=None):
+    kept, restore, mask = ops.random_mask(batch['noise'], keep)
+    latent, stats = encoder.apply(
+      params['encoder'], state['stats'], batch['image'], train=train, rng=rng, keep=kept
+    )
+    tokens = jnp.concatenate([latent['cls'][:, None], latent['tokens']], axis=1)
+    pred, _ = decoder(batch['image'].shape[-1]).apply(
+      params['decoder'], {}, tokens, restore, train=train
+    )
+    return pred, mask, stats
+
+  def init(rng, batch):
+    x = batch['image']
+    kept, restore, _ = ops.random_mask(batch['noise'], keep)
+    params, stats = encoder.init(jax.random.fold_in(rng, 0), x, keep=kept)
+    latent, _ = encoder.apply(params, stats, x, train=False, keep=kept)
+    tokens = jnp.concatenate([latent['cls'][:, None], latent['tokens']], axis=1)
+    painted, _ = decoder(x.shape[-1]).init(jax.random.fold_in(rng, 1), tokens, restore)
+    return {'encoder': params, 'decoder': painted}, {'stats': stats}
+
+  def forward(params, state, batch, rng, step):
+    pred, _, stats = run(params, state, batch, train=True, rng=rng)
+    return pred, {'stats': stats}
+
+  def objective(params, state, pred, batch, rng, step):
+    _, _, mask = ops.random_mask(batch['noise'], keep)
+    loss = losses.mae(pred, batch['image'], mask, patch_size=patch, norm_pix=config.norm_pix)
+    # Normalised patches have variance 1: predicting their mean scores 1.
+    return loss, (state, {'chance_loss': jnp.ones(())} if config.norm_pix else {})
+
+  def embed(params, state, batch):
+    x = image.prepare(batch['image'], config.views)
+    out, _ = encoder.apply(params['encoder'], state['stats'], x, train=False)
+    return {name: out[name].astype(jnp.float32) for name in ('features', 'cls')}
+
+  def show(params, state, batch, rng):
+    batch = views(rng, batch)
+    pred, mask, _ = run(params, state, batch, train=False)
+    x = batch['image']
+    patches = ops.patchify(x, patch)
+    if config.norm_pix:
+      mean = patches.mean(-1, keepdims=True)
+      pred = pred * jnp.sqrt(patches.var(-1, ddof=1, keepdims=True) + 1e-6) + mean
+    painted = jnp.where(mask[..., None] > 0, pred, patches)
+    hidden = jnp.where(mask[..., None] > 0, 0.0, patches)
+    shown = [x, *(ops.unpatchify(p, patch, x.shape[1:3]) for p in (hidden, painted))]
+    return {
+      'image, what is kept, reconstruction': jnp.stack(
+        [image.to_display(y, config.views) for y in shown], axis=1
+      )
+    }
+
+  return two_part(
+    init=init,
+    forward=forward,
+    objective=objective,
+    embed=embed,
+    views=views,
+    embed_views=_pair.make_embed_views(views, embed, config.views),
+    show=show,
+  )

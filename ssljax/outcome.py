@@ -1,0 +1,132 @@
+"""What is left when a run ends: the table, summary.json and report.html."""
+
+import hashlib
+import pathlib
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+from rich.console import Console
+from rich.table import Table
+
+from ssljax import report, runtime, sharding, workdir
+from ssljax.augment import image
+from ssljax.evaluators import doctor
+from ssljax.program import Program
+
+
+def params_sha256(params) -> str:
+  """One number for all parameters: SHA-256 over names, shapes and bytes in the order of names."""
+  digest = hashlib.sha256()
+  leaves = jax.tree_util.tree_leaves_with_path(sharding.to_host(params))
+  for name, array in sorted((sharding.path_name(path), np.asarray(x)) for path, x in leaves):
+    digest.update(f'{name} {array.dtype} {array.shape} '.encode())
+    digest.update(np.ascontiguousarray(array).tobytes())
+  return digest.hexdigest()
+
+
+def probe_table(metrics: dict[str, float]) -> dict[str, dict[str, float]]:
+  """'knn-v1/learned': 0.7, ... -> {'knn-v1': {'learned': 0.7, ...}}."""
+  rows = {}
+  for name, value in metrics.items():
+    protocol, _, which = name.rpartition('/')
+    if which in ('learned', 'random', 'raw'):
+      rows.setdefault(protocol, {})[which] = value
+  return rows
+
+
+def print_table(metrics: dict[str, float]) -> None:
+  """Accuracy in per cent of what was learned, of a random encoder and of the raw input."""
+  rows = probe_table(metrics)
+  if not rows:
+    return
+  columns = ('learned', 'random', 'raw')
+  table = Table(title='accuracy, %')
+  for name in ('protocol', *columns):
+    table.add_column(name, justify='left' if name == 'protocol' else 'right')
+  for protocol, found in rows.items():
+    cells = (f'{100 * found[which]:.1f}' if which in found else '' for which in columns)
+    table.add_row(protocol, *cells)
+  Console().print(table)
+
+
+def finish(
+  folder: pathlib.Path,
+  config: ConfigDict,
+  program: Program,
+  train_state,
+  *,
+  history: list[dict],
+  metrics: dict[str, float],
+  test,
+  sources: dict,
+  key,
+  steps: int,
+  images_per_second: float,
+  seconds: float,
+  say,
+) -> dict:
+  """Writes summary.json and report.html, prints the table and warnings; returns the summary."""
+  device = program.mesh.devices.flat[0]
+  last = next((line for line in reversed(history) if 'loss' in line), {})
+  summary = {
+    'method': config.method.name,
+    'dataset': config.data.name,
+    'encoder': config.encoder.name,
+    'steps': steps,
+    'batch_size': config.batch_size,
+    'seed': config.seed,
+    'commit': runtime.commit(),
+    'jax_version': jax.__version__,
+    'versions': runtime.versions(),
+    'device': device.device_kind,
+    'device_count': program.mesh.size,
+    'process_count': jax.process_count(),
+    'metrics': {**metrics, **({'loss': last['loss']} if last else {})},
+    'params_sha256': params_sha256(train_state.params),
+    'images_per_second': images_per_second,
+    'peak_memory_bytes': runtime.peak_memory_bytes(),
+    'warnings': doctor.diagnose(history, total_steps=steps),
+  }
+  parts = pictures(config, program, train_state, sources['train'], key) if config.report else {}
+  summary['seconds'] = seconds
+  if jax.process_index() == 0:
+    workdir.write_json(folder / 'summary.json', summary)
+    if config.report:
+      report.write(
+        folder / 'report.html',
+        summary=summary,
+        config=workdir.to_fields(config),
+        history=history,
+        features=test.x[:2000],
+        labels=None if test.label is None else test.label[:2000],
+        classes=getattr(sources['test'] or sources['train'], 'classes', None),
+        images=None if test.image is None else test.image[:2000],
+        warnings=summary['warnings'],
+        **parts,
+      )
+    print_table(metrics)
+    for warning in summary['warnings']:
+      say(f'warning: {warning}')
+    say(f'report: {folder / "report.html"}' if config.report else f'summary: {folder}')
+  return summary
+
+
+def pictures(config: ConfigDict, program: Program, train_state, source, key, rows: int = 8) -> dict:
+  """What the method sees of a few training examples, for the report."""
+  with jax.transfer_guard('allow'):
+    first = [source[i] for i in range(min(rows, len(source)))]
+    batch = {name: np.stack([x[name] for x in first]) for name in first[0] if name != 'label'}
+    batch['index'] = np.arange(len(first), dtype=np.int32)
+    batch = sharding.put_replicated(batch, program.mesh)
+    seen = jax.jit(program.method.views)(key, batch)
+    views = {
+      name: np.asarray(image.to_display(x, config.method.views), np.float32)
+      for name, x in seen.items()
+      if x.ndim == 5 and 'views' in config.method
+    }
+    shown = {}
+    if program.method.show is not None:
+      shown = jax.jit(program.method.show)(train_state.params, train_state.state, batch, key)
+      shown = {title: np.asarray(x, np.float32) for title, x in shown.items()}
+  return {'views': views, 'pictures': shown}

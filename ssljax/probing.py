@@ -1,0 +1,144 @@
+"""Features of a trained, a random and no encoder, and what the evaluators say of them."""
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from ssljax import sharding
+from ssljax.data import pipeline
+from ssljax.errors import InputError
+from ssljax.evaluators import label_free, protocols
+from ssljax.program import Program
+
+
+class Features(NamedTuple):
+  """x: [N, D] float32; label: [N] int or None; image: the first examples as the data gives them."""
+
+  x: np.ndarray
+  label: np.ndarray | None
+  image: np.ndarray | None
+
+
+def extract(
+  program: Program, train_state, source, *, limit: int, batch_size: int, feature: str = 'features'
+) -> Features:
+  """Embeds the first `limit` examples of a source; batches are padded to one compiled shape."""
+  batch_size = -(-batch_size // program.mesh.size) * program.mesh.size
+  xs, labels, images = [], [], []
+  for batch in pipeline.eval_batches(source, batch_size, limit):
+    valid, label = batch.pop('valid'), batch.pop('label', None)
+    local = share(batch)
+    named = program.embed(
+      train_state.params, train_state.state, sharding.put_batch(local, program.mesh)
+    )
+    if feature not in named:
+      raise InputError(f'eval.feature is {feature!r}, wanted one of {", ".join(named)}')
+    xs.append(np.asarray(jax.device_get(named[feature]), np.float32)[valid])
+    if label is not None:
+      labels.append(label[valid])
+    if 'image' in batch and sum(map(len, images)) < 2000:
+      images.append(batch['image'][valid])
+  return Features(
+    np.concatenate(xs),
+    np.concatenate(labels) if labels else None,
+    np.concatenate(images) if images else None,
+  )
+
+
+def share(batch):
+  """This process's rows of a host batch that every process has made whole."""
+  rows = len(next(iter(batch.values()))) // jax.process_count()
+  start = jax.process_index() * rows
+  return {name: array[start : start + rows] for name, array in batch.items()}
+
+
+def raw(source, *, limit: int) -> Features:
+  """The inputs themselves, flattened."""
+  xs, labels = [], []
+  for batch in pipeline.eval_batches(source, 1024, limit):
+    valid = batch['valid']
+    x = batch['image'][valid]
+    xs.append(x.reshape(len(x), -1).astype(np.float32) / 255)
+    if 'label' in batch:
+      labels.append(batch['label'][valid])
+  return Features(np.concatenate(xs), np.concatenate(labels) if labels else None, None)
+
+
+def probe(train: Features, test: Features, *, names, seed: int) -> dict[str, float]:
+  """Protocol name -> accuracy; {} where there are no labels."""
+  if train.label is None or test.label is None or not names:
+    return {}
+  classes = int(max(train.label.max(), test.label.max())) + 1
+  features = {
+    'train': train.x, 'train_label': train.label, 'test': test.x, 'test_label': test.label,
+  }  # fmt: skip
+  return protocols.run_protocols(features, names, num_classes=classes, seed=seed)
+
+
+def without_labels(program: Program, train_state, test: Features, *, key, views: int = 10):
+  """RankMe, alpha-ReQ, uniformity and feature std of features; alignment and LiDAR of views."""
+  metrics = {
+    'rankme': label_free.rankme(test.x),
+    'alpha_req': label_free.alpha_req(test.x),
+    'uniformity': label_free.uniformity(test.x[:2000]),
+    'feature_std': label_free.feature_std(test.x),
+  }
+  if program.embed_views is not None and test.image is not None:
+    size = program.mesh.size
+    rows = min(len(test.image) // size, -(-256 // size)) * size
+    if rows:
+      index = np.arange(rows, dtype=np.int32)
+      local = share({'image': test.image[:rows], 'index': index})
+      batch = sharding.put_batch(local, program.mesh)
+      seen = []
+      while sum(x.shape[1] for x in seen) < views:
+        draw = jax.random.fold_in(key, len(seen))
+        seen.append(program.embed_views(train_state.params, train_state.state, batch, draw))
+      x = np.concatenate([np.asarray(jax.device_get(s), np.float32) for s in seen], axis=1)
+      metrics |= {'lidar': label_free.lidar(x), 'alignment': label_free.alignment(x)}
+  return {name: float(value) for name, value in metrics.items()}
+
+
+def evaluate(
+  program: Program,
+  train_state,
+  sources: dict[str, Any],
+  config: ConfigDict,
+  *,
+  key,
+  baselines: bool,
+) -> tuple[dict[str, float], Features]:
+  """Every protocol on learned features and, with `baselines`, on a random encoder's and raw inputs.
+
+  Returns metrics such as 'knn-v1/learned', 'knn-v1/random', 'knn-v1/raw', 'rankme', and the test
+  features. Where the data has no labelled test split nothing is probed.
+  """
+  settings = config.eval
+  common = {'batch_size': settings.batch_size, 'feature': settings.feature}
+  probed = sources['test'] is not None
+
+  def features(state):
+    if not probed:
+      return None, extract(program, state, sources['train'], limit=settings.test_examples, **common)
+    return tuple(
+      extract(program, state, sources[split], limit=settings[f'{split}_examples'], **common)
+      for split in ('train', 'test')
+    )
+
+  def score(train, test, which):
+    found = probe(train, test, names=settings.protocols, seed=config.seed)
+    return {f'{name}/{which}': value for name, value in found.items()}
+
+  with jax.transfer_guard('allow'):
+    train, test = features(train_state)
+    metrics = without_labels(program, train_state, test, key=key)
+    if probed:
+      metrics = score(train, test, 'learned') | metrics
+    if probed and baselines:
+      inputs = (
+        raw(sources[split], limit=settings[f'{split}_examples']) for split in ('train', 'test')
+      )
+      metrics |= score(*features(program.init(key)), 'random') | score(*inputs, 'raw')
+  return metrics, test

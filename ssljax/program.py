@@ -1,0 +1,106 @@
+"""What one config compiles to on one mesh: the functions that train, evaluate and dry_run share."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding
+from ml_collections import ConfigDict
+
+from ssljax import methods, models, optim, sharding
+from ssljax.errors import InputError
+from ssljax.method import Method, make_init, make_train_step
+
+DTYPES = ('float32', 'bfloat16')
+
+
+class Program(NamedTuple):
+  """abstract: the train state as ShapeDtypeStructs with their shardings.
+  init:        key -> TrainState.
+  step:        (train_state, batch, resident, key) -> (train_state, metrics); the state is donated.
+  embed:       (params, state, batch) -> {name: [B, D]}, on every device.
+  embed_views: (params, state, batch, key) -> [B, V, D], or None.
+  refresh:     (params, state, features, key) -> state, or None.
+  """
+
+  method: Method
+  mesh: Mesh
+  abstract: Any
+  init: Callable
+  step: Callable
+  embed: Callable
+  embed_views: Callable | None
+  refresh: Callable | None
+
+
+def make_method(config: ConfigDict, *, steps: int, num_examples: int) -> Method:
+  """The method with its networks; fills in the run's facts that its config asks for by name."""
+  settings = config.method.copy_and_resolve_references()
+  for field, value in (('total_steps', steps), ('num_examples', num_examples)):
+    if field in settings:
+      settings[field] = value
+  if config.compute_dtype not in DTYPES:
+    raise InputError(
+      f'compute_dtype is {config.compute_dtype!r}, wanted one of {", ".join(DTYPES)}'
+    )
+  encoder = models.make(
+    config.encoder.copy_and_resolve_references(), dtype=jnp.dtype(config.compute_dtype)
+  )
+  return methods.load(settings.name).make(settings, {'encoder': encoder})
+
+
+def example_batch(source, rows: int) -> dict[str, jax.ShapeDtypeStruct]:
+  """The shapes of a batch as training gets it: labels are for evaluators only."""
+  batch = {
+    name: jax.ShapeDtypeStruct((rows, *value.shape), value.dtype)
+    for name, value in source[0].items()
+    if name != 'label'
+  }
+  return batch | {'index': jax.ShapeDtypeStruct((rows,), jnp.int32)}
+
+
+def gather(batch, resident):
+  """Adds the rows of device-resident arrays that the batch's 'index' names."""
+  return {**batch, **{name: array[batch['index']] for name, array in resident.items()}}
+
+
+def make_program(config: ConfigDict, mesh: Mesh, source, *, steps: int) -> Program:
+  """Compiles nothing yet; every function is jitted with the shardings of the mesh."""
+  devices = mesh.size
+  if config.batch_size % (devices * config.micro_batches):
+    raise InputError(
+      f'batch_size is {config.batch_size}, wanted a multiple of {devices} devices x '
+      f'{config.micro_batches} micro_batches'
+    )
+  method = make_method(config, steps=steps, num_examples=len(source))
+  tx = optim.make(
+    config.optim, total_steps=steps, batch_size=config.batch_size, frozen=method.frozen
+  )
+  spec = example_batch(source, rows=2)
+
+  def init(key):
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), spec)
+    return make_init(method, tx)(key, zeros)
+
+  shapes = jax.eval_shape(init, jax.random.key(0))
+  shardings = sharding.state_shardings(shapes, mesh, min_size=config.mesh.fsdp_min_size)
+  whole, split = sharding.replicated(mesh), NamedSharding(mesh, sharding.BATCH)
+  train_step = make_train_step(method, tx, micro_batches=config.micro_batches)
+
+  def step(train_state, batch, resident, key):
+    batch = jax.lax.with_sharding_constraint(gather(batch, resident), split)
+    return train_step(train_state, batch, key)
+
+  return Program(
+    method=method,
+    mesh=mesh,
+    abstract=jax.tree.map(
+      lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes, shardings
+    ),
+    init=jax.jit(init, out_shardings=shardings),
+    step=jax.jit(step, donate_argnums=0, out_shardings=(shardings, whole)),
+    embed=jax.jit(method.embed, out_shardings=whole),
+    embed_views=method.embed_views and jax.jit(method.embed_views, out_shardings=whole),
+    refresh=method.refresh and jax.jit(method.refresh, out_shardings=shardings.state),
+  )

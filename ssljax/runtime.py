@@ -1,0 +1,84 @@
+"""What a process sets up once, and what it can say about itself."""
+
+import importlib.metadata
+import os
+import pathlib
+import resource
+import subprocess
+import sys
+
+import jax
+
+from ssljax.errors import InputError
+
+
+def cache_folder() -> pathlib.Path:
+  """Where compiled programs are kept between runs, in the user's cache folder."""
+  home = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
+  return pathlib.Path(home) / 'ssljax' / 'compiled'
+
+
+def use_compilation_cache(where: str = 'auto') -> None:
+  """Keeps compiled programs: 'auto' in the user's cache folder, 'off' nowhere, else in a folder.
+
+  A JAX_COMPILATION_CACHE_DIR in the environment has the last word over 'auto'.
+  """
+  if where == 'off':
+    jax.config.update('jax_enable_compilation_cache', False)
+    return
+  if where != 'auto' or not jax.config.jax_compilation_cache_dir:
+    folder = cache_folder() if where == 'auto' else pathlib.Path(where)
+    jax.config.update('jax_compilation_cache_dir', str(folder))
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
+
+
+def connect(coordinator: str = '', num_processes: int = 0, process_id: int = -1) -> None:
+  """Joins the other processes of this run, before anything touches a device.
+
+  Empty arguments leave it to jax, which knows Slurm, Open MPI, GKE and Cloud TPU from their
+  environment; where nothing says that there is more than one process, nothing happens.
+  """
+  if jax.distributed.is_initialized():
+    return
+  if coordinator or num_processes or process_id >= 0:
+    if not (coordinator and num_processes > 0 and 0 <= process_id < num_processes):
+      raise InputError(
+        f'distributed.coordinator={coordinator!r}, num_processes={num_processes}, '
+        f'process_id={process_id}: wanted host:port, a positive count and an id below it'
+      )
+    jax.distributed.initialize(coordinator, num_processes, process_id)
+    return
+  several = ('SLURM_NTASKS', 'OMPI_COMM_WORLD_SIZE', 'JAX_NUM_PROCESSES')
+  on_pod = 'TPU_WORKER_HOSTNAMES' in os.environ and ',' in os.environ['TPU_WORKER_HOSTNAMES']
+  if on_pod or any(int(os.environ.get(name) or 1) > 1 for name in several):
+    jax.distributed.initialize()
+
+
+def versions() -> dict[str, str]:
+  """The versions that decide whether a run can be repeated to the bit."""
+  names = ('ssljax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy')
+  return {name: importlib.metadata.version(name) for name in names}
+
+
+def commit() -> str:
+  """The commit of the source in use, with '+' if files have changed since; '' outside git."""
+  folder = pathlib.Path(__file__).resolve().parent
+
+  def git(*words):
+    return subprocess.run(
+      ['git', '-C', str(folder), *words], capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+  try:
+    changed = git('status', '--porcelain', '--untracked-files=no', '--', str(folder))
+    return git('rev-parse', 'HEAD') + ('+' if changed else '')
+  except (OSError, subprocess.CalledProcessError):
+    return ''
+
+
+def peak_memory_bytes() -> int:
+  """The most memory this process has held: of its devices where they tell, else of the host."""
+  stats = [device.memory_stats() or {} for device in jax.local_devices()]
+  on_device = sum(s.get('peak_bytes_in_use', 0) for s in stats)
+  kilobyte = 1 if sys.platform == 'darwin' else 1024
+  return on_device or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilobyte

@@ -1,0 +1,187 @@
+"""The training loop, the only one."""
+
+import contextlib
+import itertools
+import os
+import pathlib
+import signal
+import time
+
+import jax
+from jax.experimental import multihost_utils
+from ml_collections import ConfigDict
+
+from ssljax import checkpoint, data, outcome, probing, runtime, sharding, workdir
+from ssljax import config as configs
+from ssljax.data import pipeline
+from ssljax.errors import InputError
+from ssljax.program import Program, make_program
+from ssljax.report.metrics import MetricsWriter
+from ssljax.watch import Watch
+
+
+def train(config: ConfigDict, folder: str | os.PathLike) -> dict | None:
+  """Trains, evaluates and reports; returns what summary.json holds, or None if told to stop.
+
+  A folder that holds an unfinished run of the same config is continued, to the same parameters to
+  the bit as if it had never stopped. Raises InputError for whatever the user can mend.
+  """
+  begun = time.perf_counter()
+  runtime.use_compilation_cache(config.compilation_cache)
+  runtime.connect(**config.distributed)
+  first = jax.process_index() == 0
+  say = print if first else (lambda *_: None)
+  folder, fields = pathlib.Path(folder), workdir.to_fields(config)
+  workdir.prepare(folder, fields, write=first)
+  mesh = sharding.make_mesh(config.mesh.data, config.mesh.fsdp)
+  sources, resident = open_data(config, mesh, say)
+  steps = configs.total_steps(config, len(sources['train']))
+  program = make_program(config, mesh, sources['train'], steps=steps)
+  key = jax.device_put(jax.random.key(config.seed), sharding.replicated(mesh))
+  best = bool(config.checkpoint.keep_best)
+
+  with contextlib.ExitStack() as stack:
+    checkpoints = stack.enter_context(
+      checkpoint.open_folder(
+        folder / 'checkpoints', fields, versions=runtime.versions(), say=say, **config.checkpoint
+      )
+    )
+    # The newest readable checkpoint goes on; without one the run begins.
+    restored = checkpoints.restore(program.abstract)
+    train_state, start = restored or (program.init(key), 0)
+    if start > steps:
+      raise InputError(f'steps is {steps}, but the run in {folder} is at step {start} already')
+    if start == steps and (folder / 'summary.json').is_file():
+      say(f'the run in {folder} is done: {steps} steps')
+      return workdir.read_json(folder / 'summary.json')
+    if start:
+      say(f'continuing at step {start} of {steps}')
+    writer = stack.enter_context(
+      MetricsWriter(folder / 'metrics.jsonl' if first else None, config.tensorboard)
+    )
+    writer.truncate_after(start)
+    watch = Watch(
+      batch_size=config.batch_size,
+      steps=steps,
+      start=start,
+      log_every=config.log_every,
+      write=writer.write,
+      say=say,
+    )
+    stopping = stack.enter_context(stop_signal())
+    stack.enter_context(jax.transfer_guard('disallow'))
+
+    step, stopped, metrics, test = start, False, {}, None
+    batches = make_batches(sources['train'], resident, config, mesh, start)
+    for step in range(start + 1, steps + 1):
+      if program.refresh is not None and starts_epoch(step, config, sources['train']):
+        with watch.paused():
+          train_state = refresh(program, train_state, sources['train'], config, key, step)
+      with watch.waiting():
+        batch = next(batches)
+      train_state, step_metrics = program.step(train_state, batch, resident, key)
+      watch.stepped(step, step_metrics)
+      last, stopped = step == steps, stopping(step)
+      looking = last or (bool(config.eval_every) and step % config.eval_every == 0)
+      saving = last or stopped or step % config.checkpoint_every == 0
+      if looking or saving:
+        with watch.paused():  # looks at every step's loss first: what went wrong is never saved
+          if saving and not best:
+            checkpoints.save(step, train_state)
+          if looking and not stopped:
+            metrics, test = probing.evaluate(
+              program, train_state, sources, config, key=key, baselines=last
+            )
+            watch.record({'step': step, **metrics})
+          if saving and best:
+            checkpoints.save(step, train_state, metrics)
+      if stopped:
+        break
+    checkpoints.wait()
+    if stopped and step < steps:
+      say(f'stopped and saved at step {step} of {steps}; the same command goes on from there')
+      return None
+    if test is None:  # killed between the last checkpoint and the report
+      metrics, test = probing.evaluate(
+        program, train_state, sources, config, key=key, baselines=True
+      )
+      watch.record({'step': step, **metrics})
+    return outcome.finish(
+      folder,
+      config,
+      program,
+      train_state,
+      history=writer.history(),
+      metrics=metrics,
+      test=test,
+      sources=sources,
+      key=key,
+      steps=steps,
+      images_per_second=watch.images / watch.seconds if watch.seconds else 0.0,
+      seconds=time.perf_counter() - begun,
+      say=say,
+    )
+
+
+def open_data(config: ConfigDict, mesh, say):
+  """({'train', 'test'} sources, arrays kept on the devices or {} if the set is streamed)."""
+  sources = {split: data.load(config.data, split) for split in ('train', 'test')}
+  train_source, resident = sources['train'], {}
+  if pipeline.fits(train_source, config.data):
+    train_source, skipped = pipeline.materialize(train_source)
+    if skipped:
+      say(f'{len(skipped)} unreadable examples were left out, the first: {skipped[0]}')
+    kept = {name: array for name, array in train_source.arrays.items() if name != 'label'}
+    resident = sharding.put_replicated(kept, mesh)
+  return sources | {'train': train_source}, resident
+
+
+def make_batches(source, resident, config: ConfigDict, mesh, start: int):
+  """Yields device batches from step `start` on, in an order that only (seed, step) decides."""
+  size, me, count = config.batch_size, jax.process_index(), jax.process_count()
+  if not resident:
+    stream = pipeline.stream(
+      source,
+      batch_size=size,
+      seed=config.seed,
+      start_step=start,
+      workers=config.data.workers,
+      process_index=me,
+      process_count=count,
+    )
+    for batch in stream:
+      yield sharding.put_batch(batch, mesh)
+  for step in itertools.count(start):
+    index = pipeline.index_batch(len(source), size, config.seed, step)
+    yield sharding.put_batch(probing.share({'index': index}), mesh)
+
+
+def starts_epoch(step: int, config: ConfigDict, source) -> bool:
+  """Whether the batch of this step (from 1 on) has the first example of an epoch."""
+  size = config.batch_size
+  return (step - 1) * size // len(source) > (step - 2) * size // len(source)
+
+
+def refresh(program: Program, train_state, source, config: ConfigDict, key, step: int):
+  """Gives the method the features of all training data, in index order."""
+  found = probing.extract(
+    program, train_state, source, limit=len(source), batch_size=config.eval.batch_size
+  )
+  x = sharding.put_replicated(found.x, program.mesh)
+  return train_state._replace(
+    state=program.refresh(train_state.params, train_state.state, x, jax.random.fold_in(key, step))
+  )
+
+
+@contextlib.contextmanager
+def stop_signal():
+  """Yields step -> whether SIGTERM has come, the same answer on every process."""
+  if jax.process_count() > 1:  # jax's coordination service hears the signal and agrees on a step
+    yield multihost_utils.reached_preemption_sync_point
+    return
+  heard = []
+  before = signal.signal(signal.SIGTERM, lambda *_: heard.append(True))
+  try:
+    yield lambda step: bool(heard)
+  finally:
+    signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,94 @@
+"""The folder of one run: config.json, checkpoints/, metrics.jsonl, summary.json, report.html."""
+
+import json
+import os
+import pathlib
+
+from ml_collections import ConfigDict
+
+from ssljax.errors import InputError
+
+# Fields that may differ between the run that saved and the run that goes on: they change where and
+# how fast it runs and what is looked at, not what is learned.
+FREE_FIELDS = (
+  'checkpoint', 'checkpoint_every', 'compilation_cache', 'data.resident', 'data.resident_bytes',
+  'data.workers', 'distributed', 'eval', 'eval_every', 'log_every', 'mesh', 'report', 'tensorboard',
+)  # fmt: skip
+
+
+def to_fields(config: ConfigDict) -> dict:
+  """The config as it looks after a trip through JSON: plain dicts, lists and scalars."""
+  return json.loads(config.to_json_best_effort())
+
+
+def _flat(tree: dict, prefix: str = '') -> dict:
+  out = {}
+  for key, value in tree.items():
+    nested = _flat(value, f'{prefix}{key}.') if isinstance(value, dict) else {prefix + key: value}
+    out.update(nested)
+  return out
+
+
+def refuse_other_config(where, saved: dict, fields: dict) -> None:
+  """Raises InputError if a field that decides what is learned differs from the run's at `where`."""
+  free = FREE_FIELDS
+  if fields['optim']['schedule'] != 'cosine':
+    free += ('steps', 'epochs')  # a run without a horizon may be prolonged
+  old, new = _flat(saved), _flat(fields)
+  differing = [
+    f'{name} was {old.get(name, "absent")!r} and is now {new.get(name, "absent")!r}'
+    for name in sorted({*old, *new})
+    if old.get(name) != new.get(name)
+    and not any(name == field or name.startswith(field + '.') for field in free)
+  ]
+  if differing:
+    raise InputError(
+      f'{where} holds a run of another config: {"; ".join(differing)}; give the old values, or '
+      'another --workdir'
+    )
+
+
+def write_json(path: pathlib.Path, value) -> None:
+  """Replaces the file in one move, so that no reader and no kill sees half of it."""
+  partial = path.with_name(path.name + '.partial')
+  partial.write_text(json.dumps(value, indent=2) + '\n')
+  os.replace(partial, path)
+
+
+def read_json(path: pathlib.Path):
+  try:
+    return json.loads(path.read_text())
+  except (OSError, ValueError) as error:
+    raise InputError(f'{path} cannot be read as JSON: {error}') from error
+
+
+def read_config(folder: pathlib.Path) -> dict:
+  """The fields of the run in a folder."""
+  path = folder / 'config.json'
+  if not path.is_file():
+    raise InputError(f'{folder} holds no run: there is no {path.name} in it')
+  return read_json(path)
+
+
+def prepare(folder: pathlib.Path, fields: dict, *, write: bool) -> None:
+  """Makes the folder, or checks that the run in it is this one; `write` on one process only.
+
+  Raises InputError if it is a file, cannot be written, belongs to something else, or holds a run
+  of another config.
+  """
+  try:
+    if write:
+      folder.mkdir(parents=True, exist_ok=True)
+    inside = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
+    if 'config.json' in inside:
+      refuse_other_config(folder, read_config(folder), fields)
+    elif not write:
+      return
+    elif inside:
+      raise InputError(
+        f'{folder} holds {inside[0]} but no run of ssljax: wanted a new or empty --workdir'
+      )
+    if write:
+      write_json(folder / 'config.json', fields)
+  except OSError as error:
+    raise InputError(f'--workdir {folder} cannot be written: {error.strerror}') from error

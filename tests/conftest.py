@@ -1,0 +1,47 @@
+"""Eight fake devices, one compilation cache, and where the numbers and data to compare with are
+found."""
+
+import os
+import pathlib
+
+os.environ['XLA_FLAGS'] = (
+  os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=8'
+)
+
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+SHARED = pathlib.Path(os.environ.get('SSLJAX_SHARED', ROOT.parent / 'shared'))
+
+
+@pytest.fixture(scope='session')
+def golden():
+  """slug -> list of cases {'in': {...}, 'hp': {...}, 'out': {...}, 'grad': {...}} from the authors'
+  code."""
+
+  def load(slug):
+    path = SHARED / 'goldens' / f'{slug}.npz'
+    if not path.exists():
+      pytest.skip(f'no golden numbers at {path}')
+    cases = {}
+    with np.load(path, allow_pickle=False) as file:
+      for key in file.files:
+        case, group, name = key.split('.', 2)
+        cases.setdefault(case, {'in': {}, 'hp': {}, 'out': {}, 'grad': {}})[group][name] = file[key]
+    return [cases[k] for k in sorted(cases, key=lambda k: int(k.removeprefix('case')))]
+
+  return load
+
+
+@pytest.fixture(scope='session')
+def shared_data():
+  """File name -> path of a real data set; skips where the folder is absent."""
+
+  def find(name):
+    path = SHARED / 'data' / name
+    if not path.exists():
+      pytest.skip(f'no real data at {path}')
+    return path
+
+  return find

@@ -1,0 +1,97 @@
+"""Schedules against hand-computed values; what decay and LARS leave alone."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ssljax import optim
+from ssljax.errors import InputError
+
+PARAMS = {
+  'dense': {'kernel': jnp.ones((2, 3)), 'bias': jnp.ones(3)},
+  'norm': {'scale': jnp.ones(3)},
+  'token': jnp.ones((1, 1, 3)),
+}
+
+
+def rates(steps, batch_size=512, **fields):
+  config = optim.get_config(**fields)
+  schedule = optim.make_schedule(config, total_steps=100, batch_size=batch_size)
+  return [float(schedule(s)) for s in steps]
+
+
+def test_schedules_by_hand():
+  warm = dict(learning_rate=0.1, batch_scaling='linear', warmup_fraction=0.1)
+  # Peak 0.1 * 512/256 = 0.2, reached after 10 steps; the cosine then has 90 steps to fall.
+  np.testing.assert_allclose(
+    rates([0, 5, 10, 55, 100], schedule='cosine', final_fraction=0.1, **warm),
+    [0.0, 0.1, 0.2, 0.2 * (0.9 * 0.5 + 0.1), 0.02],
+    rtol=1e-5,
+  )
+  np.testing.assert_allclose(rates([0, 10, 99], schedule='constant', **warm), [0.0, 0.2, 0.2])
+  np.testing.assert_allclose(
+    rates([5, 10, 80, 90, 100], schedule='infinite', anneal_fraction=0.2, **warm),
+    [0.1, 0.2, 0.2, 0.1, 0.0],
+    atol=1e-7,
+  )
+  np.testing.assert_allclose(
+    rates([50], batch_size=4096, schedule='constant', learning_rate=0.075, batch_scaling='sqrt'),
+    [0.075 * 64],
+    rtol=1e-6,
+  )
+
+
+@pytest.mark.parametrize('name', optim.OPTIMIZERS)
+def test_decay_skips_biases_and_norms(name):
+  config = optim.get_config(
+    name=name, learning_rate=1.0, warmup_fraction=0.0, schedule='constant', weight_decay=0.1
+  )
+  tx = optim.make(config, total_steps=10, batch_size=256)
+  zero = jax.tree.map(jnp.zeros_like, PARAMS)
+  updates, _ = tx.update(zero, tx.init(PARAMS), PARAMS)
+  assert np.all(updates['dense']['bias'] == 0) and np.all(updates['norm']['scale'] == 0)
+  assert np.all(updates['dense']['kernel'] < 0) and np.all(updates['token'] < 0)
+  everywhere = optim.get_config(**{**config, 'decay_all': True})
+  tx = optim.make(everywhere, total_steps=10, batch_size=256)
+  updates, _ = tx.update(zero, tx.init(PARAMS), PARAMS)
+  assert np.all(updates['norm']['scale'] < 0)
+
+
+def test_lars_by_hand():
+  # Trust ratio 0.001 |w| / |g + wd w| for the kernel; the plain rate for the bias.
+  config = optim.get_config(
+    name='lars', learning_rate=2.0, warmup_fraction=0.0, schedule='constant', weight_decay=0.5
+  )
+  tx = optim.make(config, total_steps=10, batch_size=256)
+  grads = jax.tree.map(lambda x: 3.0 * jnp.ones_like(x), PARAMS)
+  updates, _ = tx.update(grads, tx.init(PARAMS), PARAMS)
+  decayed = 3.0 + 0.5
+  np.testing.assert_allclose(
+    updates['dense']['kernel'], -2.0 * 0.001 * (1 / decayed) * decayed * np.ones((2, 3)), rtol=1e-5
+  )
+  np.testing.assert_allclose(updates['dense']['bias'], -6.0 * np.ones(3), rtol=1e-6)
+
+
+def test_clipping_is_of_the_whole_gradient():
+  config = optim.get_config(
+    name='sgd',
+    learning_rate=1.0,
+    momentum=0.0,
+    warmup_fraction=0.0,
+    schedule='constant',
+    weight_decay=0.0,
+    clip_norm=1.0,
+  )
+  tx = optim.make(config, total_steps=10, batch_size=256)
+  grads = jax.tree.map(lambda x: 10.0 * jnp.ones_like(x), PARAMS)
+  updates, _ = tx.update(grads, tx.init(PARAMS), PARAMS)
+  norm = np.sqrt(sum(float((u**2).sum()) for u in jax.tree.leaves(updates)))
+  np.testing.assert_allclose(norm, 1.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize('field', ['name', 'schedule', 'batch_scaling'])
+def test_unknown_choices_are_named(field):
+  config = optim.get_config(**{field: 'nope'})
+  with pytest.raises(InputError, match=f"optim.{field} is 'nope', wanted one of"):
+    optim.make(config, total_steps=10, batch_size=256)
