@@ -4,7 +4,7 @@ from setuptools import find_packages, setup
 
 EXTRAS = {
   'tfds': ['tensorflow-datasets>=4.9.7', 'array-record>=0.5'],
-  'tensorboard': ['tensorboardX>=2.6'],
+  'tensorboard': ['tensorboardX>=2.6.4'],
   'notebooks': ['ipykernel', 'nbclient', 'nbformat'],
 }
 

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
-from ssljax import report, runtime, sharding, workdir
+from ssljax import methods, report, runtime, sharding, workdir
 from ssljax.augment import image
 from ssljax.evaluators import doctor
 from ssljax.program import Program
@@ -69,8 +69,11 @@ def finish(
   """Writes summary.json and report.html, prints the table and warnings; returns the summary."""
   device = program.mesh.devices.flat[0]
   last = next((line for line in reversed(history) if 'loss' in line), {})
+  module = methods.load(config.method.name)
   summary = {
     'method': config.method.name,
+    'about': module.__doc__.strip().splitlines()[0],
+    'paper': module.PAPER,
     'dataset': config.data.name,
     'encoder': config.encoder.name,
     'steps': steps,

@@ -98,9 +98,16 @@ def make_program(config: ConfigDict, mesh: Mesh, source, *, steps: int) -> Progr
     abstract=jax.tree.map(
       lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes, shardings
     ),
-    init=jax.jit(init, out_shardings=shardings),
+    init=jax.jit(init, out_shardings=shardings, compiler_options=_compile_fast(mesh)),
     step=jax.jit(step, donate_argnums=0, out_shardings=(shardings, whole)),
     embed=jax.jit(method.embed, out_shardings=whole),
     embed_views=method.embed_views and jax.jit(method.embed_views, out_shardings=whole),
     refresh=method.refresh and jax.jit(method.refresh, out_shardings=shardings.state),
   )
+
+
+def _compile_fast(mesh: Mesh) -> dict:
+  """Compiler options for what runs once: on CPU, optimizing the draws of parameters takes longer
+  than all the rest of starting a run."""
+  on_cpu = mesh.devices.flat[0].platform == 'cpu'
+  return {'xla_backend_optimization_level': 0} if on_cpu else {}

@@ -17,6 +17,7 @@ from ssljax.data import pipeline
 from ssljax.errors import InputError
 from ssljax.program import Program, make_program
 from ssljax.report.metrics import MetricsWriter
+from ssljax.report.metrics import read as read_metrics
 from ssljax.watch import Watch
 
 
@@ -32,13 +33,15 @@ def train(config: ConfigDict, folder: str | os.PathLike) -> dict | None:
   first = jax.process_index() == 0
   say = print if first else (lambda *_: None)
   folder, fields = pathlib.Path(folder), workdir.to_fields(config)
-  workdir.prepare(folder, fields, write=first)
+  workdir.check(folder, fields, make=first)
   mesh = sharding.make_mesh(config.mesh.data, config.mesh.fsdp)
   sources, resident = open_data(config, mesh, say)
   steps = configs.total_steps(config, len(sources['train']))
   program = make_program(config, mesh, sources['train'], steps=steps)
   key = jax.device_put(jax.random.key(config.seed), sharding.replicated(mesh))
   best = bool(config.checkpoint.keep_best)
+  if first and not (folder / 'config.json').is_file():  # all of the config has been used by now
+    workdir.write_json(folder / 'config.json', fields)
 
   with contextlib.ExitStack() as stack:
     checkpoints = stack.enter_context(
@@ -72,7 +75,7 @@ def train(config: ConfigDict, folder: str | os.PathLike) -> dict | None:
     stack.enter_context(jax.transfer_guard('disallow'))
 
     step, stopped, metrics, test = start, False, {}, None
-    batches = make_batches(sources['train'], resident, config, mesh, start)
+    batches = make_batches(sources['train'], resident, config, mesh, start, watch)
     for step in range(start + 1, steps + 1):
       if program.refresh is not None and starts_epoch(step, config, sources['train']):
         with watch.paused():
@@ -111,7 +114,7 @@ def train(config: ConfigDict, folder: str | os.PathLike) -> dict | None:
       config,
       program,
       train_state,
-      history=writer.history(),
+      history=read_metrics(folder / 'metrics.jsonl') if first else watch.history,
       metrics=metrics,
       test=test,
       sources=sources,
@@ -131,12 +134,14 @@ def open_data(config: ConfigDict, mesh, say):
     train_source, skipped = pipeline.materialize(train_source)
     if skipped:
       say(f'{len(skipped)} unreadable examples were left out, the first: {skipped[0]}')
+    if len(train_source) == 0:
+      raise InputError(f'data: none of the training examples can be read, the first: {skipped[0]}')
     kept = {name: array for name, array in train_source.arrays.items() if name != 'label'}
     resident = sharding.put_replicated(kept, mesh)
   return sources | {'train': train_source}, resident
 
 
-def make_batches(source, resident, config: ConfigDict, mesh, start: int):
+def make_batches(source, resident, config: ConfigDict, mesh, start: int, watch: Watch):
   """Yields device batches from step `start` on, in an order that only (seed, step) decides."""
   size, me, count = config.batch_size, jax.process_index(), jax.process_count()
   if not resident:
@@ -150,6 +155,7 @@ def make_batches(source, resident, config: ConfigDict, mesh, start: int):
       process_count=count,
     )
     for batch in stream:
+      watch.skipped += int(batch.pop('skipped').sum())
       yield sharding.put_batch(batch, mesh)
   for step in itertools.count(start):
     index = pipeline.index_batch(len(source), size, config.seed, step)

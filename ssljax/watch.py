@@ -13,6 +13,9 @@ from ssljax.report.progress import Progress
 class Watch:
   """Collects the metrics of steps on the device and looks at them now and then.
 
+  `images` and `seconds` count what was trained, compiling and evaluation left out; `skipped` is for
+  the caller to count examples that could not be read.
+
   Looking costs a transfer, so it is done every `log_every` steps and before anything is saved. The
   step that went wrong is named all the same, because the metrics of every step are kept until then.
   """
@@ -24,7 +27,7 @@ class Watch:
     self._waited = 0.0
     self._looked = None
     self.history = []
-    self.images, self.seconds = 0, 0.0
+    self.images, self.seconds, self.skipped = 0, 0.0, 0
 
   @contextlib.contextmanager
   def waiting(self):
@@ -70,6 +73,8 @@ class Watch:
     if elapsed > 0:
       line['images_per_second'] = images / elapsed
       line['data_wait_fraction'] = min(self._waited / elapsed, 1.0)
+    if self.skipped:
+      line['skipped_examples'] = self.skipped
     self.images, self.seconds = self.images + images, self.seconds + elapsed
     self._pending, self._looked, self._waited = [], now, 0.0
     self.record(line)

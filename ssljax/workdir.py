@@ -70,25 +70,23 @@ def read_config(folder: pathlib.Path) -> dict:
   return read_json(path)
 
 
-def prepare(folder: pathlib.Path, fields: dict, *, write: bool) -> None:
-  """Makes the folder, or checks that the run in it is this one; `write` on one process only.
+def check(folder: pathlib.Path, fields: dict, *, make: bool) -> None:
+  """Makes sure that the folder is free for this run, or holds it; `make` on one process only.
 
   Raises InputError if it is a file, cannot be written, belongs to something else, or holds a run
   of another config.
   """
   try:
-    if write:
+    if make:
       folder.mkdir(parents=True, exist_ok=True)
+      (folder / '.writable').touch()
+      (folder / '.writable').unlink()
     inside = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
-    if 'config.json' in inside:
-      refuse_other_config(folder, read_config(folder), fields)
-    elif not write:
-      return
-    elif inside:
-      raise InputError(
-        f'{folder} holds {inside[0]} but no run of ssljax: wanted a new or empty --workdir'
-      )
-    if write:
-      write_json(folder / 'config.json', fields)
   except OSError as error:
     raise InputError(f'--workdir {folder} cannot be written: {error.strerror}') from error
+  if 'config.json' in inside:
+    refuse_other_config(folder, read_config(folder), fields)
+  elif inside:
+    raise InputError(
+      f'{folder} holds {inside[0]} but no run of ssljax: wanted a new or empty --workdir'
+    )

@@ -4,12 +4,14 @@ found."""
 import os
 import pathlib
 
+# Tests run small arrays once: compiling is what they spend their time on.
+QUICK_TO_COMPILE = ' --xla_backend_optimization_level=0'
 os.environ['XLA_FLAGS'] = (
-  os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=8'
+  os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=8' + QUICK_TO_COMPILE
 )
 
-import numpy as np
-import pytest
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SHARED = pathlib.Path(os.environ.get('SSLJAX_SHARED', ROOT.parent / 'shared'))
@@ -17,8 +19,7 @@ SHARED = pathlib.Path(os.environ.get('SSLJAX_SHARED', ROOT.parent / 'shared'))
 
 @pytest.fixture(scope='session')
 def golden():
-  """slug -> list of cases {'in': {...}, 'hp': {...}, 'out': {...}, 'grad': {...}} from the authors'
-  code."""
+  """slug -> cases {'in': {...}, 'hp', 'w' (weights), 'out', 'grad'} from the authors' code."""
 
   def load(slug):
     path = SHARED / 'goldens' / f'{slug}.npz'
@@ -28,7 +29,9 @@ def golden():
     with np.load(path, allow_pickle=False) as file:
       for key in file.files:
         case, group, name = key.split('.', 2)
-        cases.setdefault(case, {'in': {}, 'hp': {}, 'out': {}, 'grad': {}})[group][name] = file[key]
+        cases.setdefault(case, {k: {} for k in ('in', 'hp', 'w', 'out', 'grad')})[group][name] = (
+          file[key]
+        )
     return [cases[k] for k in sorted(cases, key=lambda k: int(k.removeprefix('case')))]
 
   return load

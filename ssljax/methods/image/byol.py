@@ -87,7 +87,8 @@ def get_config(preset='imagenet'):
 
 def make(config, nets):
   def head(sizes):
-    return heads.mlp(sizes, last_bias=False)
+    # The authors' hidden layer has a bias; the batch norm after it takes it out again.
+    return heads.mlp(sizes, hidden_bias=False, last_bias=False)
 
   network = chain(
     encoder=nets['encoder'], projector=head(config.projector), predictor=head(config.predictor)
@@ -114,7 +115,7 @@ def make(config, nets):
     return losses.byol(p[:, 0], p[:, 1], z[:, 0], z[:, 1]), (state, {})
 
   def update(params, state, step):
-    tau = ops.cosine_momentum(step, config.total_steps, config.tau_base)
+    tau = ops.cosine_ramp(step, config.total_steps, config.tau_base)
     target = state['target']
     moved = ops.ema(target['params'], teacher(params), tau)
     return {**state, 'target': {**target, 'params': moved}}

@@ -136,7 +136,7 @@ def make(config, nets):
       pred = pred * jnp.sqrt(patches.var(-1, ddof=1, keepdims=True) + 1e-6) + mean
     painted = jnp.where(mask[..., None] > 0, pred, patches)
     hidden = jnp.where(mask[..., None] > 0, 0.0, patches)
-    shown = [x, *(ops.unpatchify(p, patch, x.shape[1:3]) for p in (hidden, painted))]
+    shown = [x, *(ops.unpatchify(p, patch, *x.shape[1:3]) for p in (hidden, painted))]
     return {
       'image, what is kept, reconstruction': jnp.stack(
         [image.to_display(y, config.views) for y in shown], axis=1

@@ -84,7 +84,9 @@ def get_config(preset='imagenet'):
 
 
 def make(config, nets):
-  projector = heads.mlp(config.projector, last_bias=False, last_norm='batch_no_bias')
+  projector = heads.mlp(
+    config.projector, hidden_bias=False, last_bias=False, last_norm='batch_no_bias'
+  )
   network = chain(encoder=nets['encoder'], projector=projector)
   paired = over_views(network, view_stats=config.view_stats)
 

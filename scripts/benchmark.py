@@ -1,0 +1,230 @@
+"""Times what the README claims to be fast, each as a ratio measured in one run.
+
+  python scripts/benchmark.py --out=results/benchmark_cpu.json [--only=convolution,views,...]
+
+Every part runs in a process of its own, so that the memory it needs is its own.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+def best_of(function, repeat):
+  """Seconds of the fastest call; the first, which compiles, is not counted."""
+  import jax
+
+  jax.block_until_ready(function())
+  times = []
+  for _ in range(repeat):
+    begun = time.perf_counter()
+    jax.block_until_ready(function())
+    times.append(time.perf_counter() - begun)
+  return min(times)
+
+
+def resnet18_step(conv, batch):
+  """() -> gradient of ResNet-18 with the CIFAR stem on [batch, 32, 32, 3]."""
+  import jax
+  import jax.numpy as jnp
+
+  from ssljax import models
+
+  config = models.get_config('resnet18')
+  config.update(stem='cifar', conv=conv)
+  net = models.make(config, dtype=jnp.float32)
+  x = jax.random.normal(jax.random.key(0), (batch, 32, 32, 3))
+  params, state = jax.jit(net.init)(jax.random.key(1), x)
+
+  @jax.jit
+  def gradient(params):
+    def loss(params):
+      outputs, new_state = net.apply(params, state, x, train=True)
+      return (outputs['features'] ** 2).mean(), new_state
+
+    return jax.value_and_grad(loss, has_aux=True)(params)
+
+  return lambda: gradient(params)
+
+
+def convolution(batch=64, repeat=3):
+  """ResNet-18 forward and backward with our convolution against the same with flax's."""
+  ours = best_of(resnet18_step('auto', batch), repeat)
+  flax = best_of(resnet18_step('xla', batch), repeat)
+  return {
+    'what': f'ResNet-18 (CIFAR stem), forward and backward, batch {batch}',
+    'seconds': ours,
+    'seconds_flax_conv': flax,
+    'speedup': flax / ours,
+    'wanted': 'speedup >= 3',
+  }
+
+
+def views(batch=256, part=64, repeat=3):
+  """Two SimCLR views of a batch against the ResNet-18 step on them, on one device."""
+  import jax
+  import numpy as np
+
+  from ssljax.augment import image
+
+  images = np.random.default_rng(0).integers(0, 255, (batch, 32, 32, 3), np.uint8)
+  colours = {'jitter': (0.8, 0.8, 0.8, 0.2), 'jitter_prob': 0.8, 'grayscale_prob': 0.2}
+  make = image.make(image.get_config(32, blur_prob=0.5, **colours))
+  seconds = best_of(lambda: make(jax.random.key(0), images), repeat)
+  step = best_of(resnet18_step('auto', part), repeat) * 2 * batch / part
+  return {
+    'what': f'two SimCLR views (all operations) of {batch} images of 32x32; ResNet-18 forward and '
+    f'backward on the {2 * batch} views, timed on {part} and scaled',
+    'seconds': seconds,
+    'seconds_step': step,
+    'share': seconds / step,
+    'wanted': 'share < 0.25',
+  }
+
+
+def loop(steps=300):
+  """What the loop itself costs: a run whose network is next to nothing, from its own metrics."""
+  from ssljax import config, train
+  from ssljax.report.metrics import read
+
+  c = config.get_config('simclr,digits')
+  c.update(steps=steps, batch_size=8, report=False, log_every=50, checkpoint_every=10**6)
+  c.encoder.width, c.method.projector, c.method.views.size = 1, (2, 2), 8
+  c.eval.protocols = ()
+  with tempfile.TemporaryDirectory() as folder:
+    train.train(c, folder)
+    lines = [line for line in read(pathlib.Path(folder) / 'metrics.jsonl') if 'loss' in line][2:]
+  per_step = min(c.batch_size / line['images_per_second'] for line in lines)
+  return {
+    'what': 'a whole step of a network of next to nothing, data, dispatch and metrics included: '
+    'an upper bound on what the loop adds',
+    'seconds_per_step': per_step,
+    'data_wait_seconds_per_step': min(line['data_wait_fraction'] for line in lines) * per_step,
+    'wanted': 'seconds_per_step < 0.002',
+  }
+
+
+def data_wait():
+  """Share of the time in which the quickstart waits for its device-resident data."""
+  from ssljax import config, train
+  from ssljax.report.metrics import read
+
+  c = config.get_config('simclr,digits')
+  c.update(steps=30, report=False)
+  c.eval.protocols = ()
+  with tempfile.TemporaryDirectory() as folder:
+    train.train(c, folder)
+    lines = [line for line in read(pathlib.Path(folder) / 'metrics.jsonl') if 'loss' in line]
+  return {
+    'what': 'quickstart, 30 steps: share of the time waiting for data',
+    'share': max(line['data_wait_fraction'] for line in lines),
+    'wanted': 'share < 0.05',
+  }
+
+
+def nt_xent_memory(pairs=65536, dim=128, chunk=2048):
+  """The chunked NT-Xent, value and gradient, at a size whose similarities would take 64 GiB."""
+  import jax
+
+  from ssljax import losses
+
+  z1, z2 = jax.random.normal(jax.random.key(0), (2, pairs, dim))
+
+  @jax.jit
+  def gradient(z1, z2):
+    return jax.value_and_grad(
+      lambda *z: losses.nt_xent(*z, temperature=0.1, chunk_size=chunk), argnums=(0, 1)
+    )(z1, z2)
+
+  begun = time.perf_counter()
+  jax.block_until_ready(gradient(z1, z2))
+  seconds = time.perf_counter() - begun
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+  return {
+    'what': f'NT-Xent of {pairs} pairs of {dim} numbers in chunks of {chunk}, value and gradient, '
+    'compiling included',
+    'seconds': seconds,
+    'peak_memory_bytes': peak,
+    'wanted': f'peak_memory_bytes < {3 * 2**30}',
+  }
+
+
+def first_step():
+  """From the command to the first line of metrics of the quickstart, compilation cache empty."""
+  with tempfile.TemporaryDirectory() as folder:
+    folder = pathlib.Path(folder)
+    command = [
+      sys.executable,
+      '-m',
+      'ssljax.main',
+      f'--config={ROOT}/configs/quickstart.py',
+      f'--workdir={folder}/run',
+      '--config.log_every=1',
+    ]
+    begun = time.perf_counter()
+    environment = {k: v for k, v in os.environ.items() if k != 'JAX_COMPILATION_CACHE_DIR'}
+    process = subprocess.Popen(
+      command,
+      cwd=ROOT,
+      env=environment | {'XDG_CACHE_HOME': str(folder / 'cache')},
+      stdout=subprocess.DEVNULL,
+    )
+    metrics = folder / 'run' / 'metrics.jsonl'
+    while process.poll() is None and not (metrics.exists() and metrics.stat().st_size):
+      time.sleep(0.05)
+    seconds = time.perf_counter() - begun
+    if process.poll() is not None:
+      raise RuntimeError(f'the quickstart ended with code {process.returncode}')
+    process.kill()
+    process.wait()
+  return {
+    'what': 'quickstart, from the command to the first step done, compilation cache empty',
+    'seconds': seconds,
+    'wanted': 'seconds < 40',
+  }
+
+
+PARTS = {f.__name__: f for f in (convolution, views, loop, data_wait, nt_xent_memory, first_step)}
+
+
+def main():
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('--out', type=pathlib.Path, required=True)
+  parser.add_argument('--only', default=','.join(PARTS))
+  parser.add_argument('--part', choices=PARTS, help='used by the script itself')
+  args = parser.parse_args()
+  if args.part:
+    args.out.write_text(json.dumps(PARTS[args.part]()))
+    return
+  from ssljax import runtime
+
+  result = json.loads(args.out.read_text()) if args.out.exists() else {'parts': {}}
+  with tempfile.TemporaryDirectory() as folder:
+    for name in args.only.split(','):
+      out = pathlib.Path(folder) / f'{name}.json'
+      begun = time.perf_counter()
+      subprocess.run(
+        [sys.executable, __file__, f'--part={name}', f'--out={out}'], check=True, cwd=ROOT
+      )
+      found = json.loads(out.read_text()) | {'commit': runtime.commit()}
+      result['parts'][name] = found
+      print(f'{name} ({time.perf_counter() - begun:.0f} s): {json.dumps(found, indent=1)}')
+  result |= {
+    'command': 'python scripts/benchmark.py ' + ' '.join(sys.argv[1:]),
+    'machine': f'{platform.machine()}, {os.cpu_count()} cores',
+    'versions': runtime.versions(),
+  }
+  args.out.write_text(json.dumps(result, indent=1) + '\n')
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,104 @@
+"""Trains methods with several seeds on one data set and writes what each learned to one file.
+
+  python scripts/compare.py --methods=simclr,byol,mae --data=npz,preset=tiny --seeds=0,1,2 \
+    --runs=runs/fashion --out=results/fashion_mnist.json \
+    -- --config.data.path=fashion_mnist.npz --config.epochs=5
+
+Flags after -- go to every run; `--for_mae=--config.epochs=20` adds one for one method. Runs that
+are done are not repeated, so a run that was stopped costs only itself.
+"""
+
+import argparse
+import json
+import pathlib
+import statistics
+import sys
+
+from ssljax import cli, main, runtime
+from ssljax.errors import InputError
+from ssljax.evaluators import protocols
+
+
+def command_line():
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('--methods', required=True)
+  parser.add_argument('--data', required=True, help='as in configs/default.py, after the method')
+  parser.add_argument('--seeds', default='0,1,2')
+  parser.add_argument('--runs', required=True, type=pathlib.Path)
+  parser.add_argument('--out', required=True, type=pathlib.Path)
+  parser.add_argument('--title', default='')
+  words = sys.argv[1:]
+  cut = words.index('--') if '--' in words else len(words)
+  args, extra = parser.parse_known_args(words[:cut])
+  special = {}
+  for word in extra:
+    name, equals, flag = word.removeprefix('--for_').partition('=')
+    if not equals or not word.startswith('--for_'):
+      parser.error(f'{word!r} is not known')
+    special.setdefault(name, []).append(flag)
+  return args, special, words[cut + 1 :]
+
+
+def gather(args, special, flags):
+  default = pathlib.Path(__file__).resolve().parent.parent / 'configs' / 'default.py'
+  rows = []
+  for method in args.methods.split(','):
+    summaries = []
+    for seed in args.seeds.split(','):
+      folder = args.runs / f'{method}-{seed}'
+      argv = [
+        f'--config={default}:{method},{args.data}',
+        f'--workdir={folder}',
+        f'--config.seed={seed}',
+        *flags,
+        *special.get(method, []),
+      ]
+      print(f'== {method}, seed {seed}', flush=True)
+      main.main(['ssljax', *argv])
+      path = folder / 'summary.json'
+      if not path.is_file():
+        raise InputError(f'{folder} was stopped before its end; the same command goes on')
+      summaries.append(json.loads(path.read_text()))
+    names = summaries[0]['metrics']
+    rows.append(
+      {
+        'method': method,
+        'encoder': summaries[0]['encoder'],
+        'seeds': [s['seed'] for s in summaries],
+        'steps': summaries[0]['steps'],
+        'batch_size': summaries[0]['batch_size'],
+        'commit': summaries[0]['commit'],
+        'seconds': [round(s['seconds'], 1) for s in summaries],
+        'images_per_second': [round(s['images_per_second'], 1) for s in summaries],
+        'peak_memory_bytes': [s['peak_memory_bytes'] for s in summaries],
+        'params_sha256': [s['params_sha256'] for s in summaries],
+        'mean': {n: statistics.mean(s['metrics'][n] for s in summaries) for n in names},
+        'stdev': {
+          n: statistics.stdev(s['metrics'][n] for s in summaries) if len(summaries) > 1 else 0.0
+          for n in names
+        },
+        'flags': special.get(method, []),
+      }
+    )
+  probes = {name.rsplit('/', 1)[0] for row in rows for name in row['mean'] if '/' in name}
+  return {
+    'title': args.title,
+    'command': 'python scripts/compare.py ' + ' '.join(sys.argv[1:]),
+    'device': summaries[0]['device'],
+    'device_count': summaries[0]['device_count'],
+    'versions': runtime.versions(),
+    'protocols': {name: protocols.describe(name) for name in sorted(probes)},
+    'rows': rows,
+  }
+
+
+def run(_):
+  result = gather(*command_line())
+  args = command_line()[0]
+  args.out.parent.mkdir(parents=True, exist_ok=True)
+  args.out.write_text(json.dumps(result, indent=1) + '\n')
+  print(f'wrote {args.out}')
+
+
+if __name__ == '__main__':
+  cli.run(run)

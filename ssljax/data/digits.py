@@ -1,0 +1,121 @@
+"""The embedded set: handwritten digits at random places among clutter, made from scikit-learn.
+
+The UCI digits (1,797 glyphs of 8x8) are pasted onto a grey 32x32 canvas at random position, size,
+slant and polarity, among fragments of other digits and noise. Raw pixels say little about the
+class; what is constant under crops and changes of contrast says a lot. No network, no files.
+"""
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from ssljax.data import source
+from ssljax.errors import InputError
+
+CANVAS = 32
+
+
+def get_config(name: str = 'digits') -> ConfigDict:
+  """The set's size, difficulty and seed; the same config gives the same pixels."""
+  return ConfigDict(
+    {
+      'name': name,
+      'preset': 'tiny',
+      'image_size': CANVAS,
+      'channels': 1,
+      'mean': (0.5,),
+      'std': (0.25,),
+      'resident': 'auto',
+      'resident_bytes': 2**30,
+      'workers': 0,
+      'seed': 0,
+      'train_size': 9000,
+      'test_size': 2000,
+      'digit_pixels': (15.0, 22.0),  # height of the digit, smallest and largest
+      'slant': 0.35,  # largest shear, columns per row
+      'clutter': 2,  # fragments of other digits in each image
+      'clutter_strength': (0.2, 0.6),  # of the digit's contrast
+      'ground': (0.3, 0.7),  # grey of the canvas, from black to white
+      'contrast': (0.1, 0.4),  # of the digit to it; half of the digits are darker
+      'polarity': 2,
+      'noise': 0.02,  # standard deviation, of the range from black to white
+    }
+  )
+
+
+def load(config: ConfigDict, split: str) -> source.ArraySource:
+  """The `train` or `test` split; no glyph, whole or in parts, is in both."""
+  if config.train_size < 2 or config.test_size < 1:
+    raise InputError(
+      f'data.train_size is {config.train_size} and data.test_size {config.test_size}, '
+      'wanted at least 2 and 1'
+    )
+  from sklearn.datasets import load_digits
+
+  glyphs, label = load_digits(return_X_y=True)
+  glyphs = glyphs.reshape(-1, 8, 8).astype(np.float32) / 16
+  order = np.random.default_rng(config.seed).permutation(len(glyphs))
+  held_out = len(glyphs) // 5
+  mine = order[held_out:] if split == 'train' else order[:held_out]
+  size = config.train_size if split == 'train' else config.test_size
+  rng = np.random.default_rng([config.seed, split == 'train'])
+  which = np.resize(rng.permutation(len(mine)), size)
+  chunks = np.array_split(which, max(1, size // 500))  # small enough to stay in the cache
+  image = np.concatenate([_render(glyphs[mine], rows, rng, config) for rows in chunks])
+  return source.ArraySource(
+    {'image': image, 'label': label[mine][which].astype(np.int32)},
+    tuple(str(digit) for digit in range(10)),
+  )
+
+
+def _render(glyphs, which, rng, config) -> np.ndarray:
+  """uint8 [n, 32, 32, 1]: the glyphs `which`, each on its own canvas."""
+  n, low_high = len(which), config.digit_pixels
+  pixels = rng.uniform(*low_high, n)
+  room = (CANVAS - pixels[:, None]) / 2
+  ink = _paste(
+    glyphs[which],
+    CANVAS / 2 - 0.5 + rng.uniform(-1, 1, (n, 2)) * room,
+    pixels,
+    rng.uniform(-1, 1, n) * config.slant,
+  )
+  for _ in range(config.clutter):
+    fragment = glyphs[rng.integers(len(glyphs), size=n)] * _window(rng, n)
+    strength = rng.uniform(*config.clutter_strength, n).astype(np.float32)[:, None, None]
+    where = rng.uniform(0, CANVAS, (n, 2))
+    drawn = _paste(fragment, where, rng.uniform(*low_high, n), rng.uniform(-1, 1, n))
+    np.maximum(ink, drawn * strength, out=ink)
+  ground, contrast = rng.uniform(*config.ground, n), rng.uniform(*config.contrast, n)
+  if config.polarity==2: contrast *= rng.choice([-1, 1], n)
+  image = (ground[:, None, None] + contrast[:, None, None] * ink).astype(np.float32)
+  image += config.noise * rng.standard_normal(image.shape, np.float32)
+  return np.round(image.clip(0, 1) * 255).astype(np.uint8)[..., None]
+
+
+def _window(rng, n: int, side: int = 4) -> np.ndarray:
+  """Masks [n, 8, 8] that keep a random `side` x `side` window."""
+  corner = rng.integers(0, 9 - side, (n, 2, 1))
+  inside = (np.arange(8) >= corner) & (np.arange(8) < corner + side)
+  return (inside[:, 0, :, None] & inside[:, 1, None, :]).astype(np.float32)
+
+
+def _paste(glyphs, centre, pixels, slant) -> np.ndarray:
+  """Bilinear drawing of glyphs [n, 8, 8] on canvases [n, 32, 32], sheared by `slant`.
+
+  centre: [n, 2] row and column on the canvas. pixels: [n] height and width drawn. A point
+  (y, x) of the canvas shows the glyph's (3.5 + (y - cy) / s, 3.5 + (x - cx - slant (y - cy)) / s)
+  with s = pixels / 8.
+  """
+  grid = np.arange(CANVAS, dtype=np.float32)
+  scale = (8 / pixels).astype(np.float32)[:, None]
+  dy = grid - centre[:, :1].astype(np.float32)
+  dx = grid - centre[:, 1:].astype(np.float32)
+  row = 3.5 + dy * scale
+  weight = np.maximum(0, 1 - abs(row[..., None] - np.arange(8, dtype=np.float32)))
+  rows = np.pad(weight @ glyphs, ((0, 0), (0, 0), (1, 1)))  # [n, 32, 10], empty at both ends
+  shear = (slant.astype(np.float32)[:, None] * dy)[..., None]
+  column = (4.5 + (dx[:, None, :] - shear) * scale[..., None]).clip(0, 8.999)
+  left = column.astype(np.int64)
+  share = column - left
+  return (1 - share) * np.take_along_axis(rows, left, 2) + share * np.take_along_axis(
+    rows, left + 1, 2
+  )

@@ -1,0 +1,31 @@
+"""Judging features: probes with labels, numbers without, and a doctor for the run."""
+
+from ssljax.evaluators.doctor import diagnose
+from ssljax.evaluators.knn import knn_v1
+from ssljax.evaluators.label_free import (
+  alignment,
+  alpha_req,
+  feature_std,
+  lidar,
+  rankme,
+  singular_values,
+  uniformity,
+)
+from ssljax.evaluators.linear import linear_v1
+from ssljax.evaluators.protocols import PROTOCOLS, describe, run_protocols
+
+__all__ = [
+  'PROTOCOLS',
+  'alignment',
+  'alpha_req',
+  'describe',
+  'diagnose',
+  'feature_std',
+  'knn_v1',
+  'lidar',
+  'linear_v1',
+  'rankme',
+  'run_protocols',
+  'singular_values',
+  'uniformity',
+]

@@ -1,0 +1,128 @@
+"""Losses that tell the other view of an element from all other elements."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from ssljax.errors import InputError
+from ssljax.losses._logsumexp import over_others, over_others_symmetric
+from ssljax.ops import as_float, check_shape, l2_normalize
+
+
+def nt_xent(z1, z2, *, temperature=0.1, chunk_size=None, axis_name=None):
+  """NT-Xent, the loss of SimCLR: each view finds the other among all 2B - 1 other views.
+
+  With u the 2B embeddings of both views at length one, i and i' the views of one element:
+    mean over i of  -log( exp(u_i . u_i' / T) / sum_{j != i} exp(u_i . u_j / T) )
+
+  This is the paper's form, a mean over 2B rows. Google's own code adds the means over the two
+  views: twice this. The value is ln(2B - 1) when all embeddings are equal.
+
+  Args:
+    z1: [B, D], embeddings of the first view, of any length (they are normalised here).
+    z2: [B, D], of the second.
+    temperature: T; may be traced and has a gradient. 0.1 in the paper for ImageNet, 0.5 for
+      CIFAR-10.
+    chunk_size: None holds the [2B, 2B] matrix. A number holds [2B, 2 * chunk_size] at a time and
+      computes it again for the gradient: equal in value and gradient, memory linear in B. Without
+      `axis_name` it also uses that the matrix is symmetric, which halves the work.
+    axis_name: of `pmap` or `shard_map`, if the arrays are one device's share of the batch (see
+      `ssljax.losses`).
+
+  Returns:
+    The scalar loss of the global batch.
+
+  Raises:
+    InputError: `z1` and `z2` are not two arrays of one shape [B, D]; temperature or chunk_size is
+      not positive.
+
+  Reference: SimCLR (https://arxiv.org/abs/2002.05709), Section 2.1, equation 1 and algorithm 1.
+  Equals `simclr_loss_func` of solo-learn and `NTXentLoss` of lightly.
+  """
+  check_shape('z1', z1, ('B', 'D'))
+  check_shape('z2', z2, z1.shape)
+  _check_positive(temperature=temperature, chunk_size=chunk_size)
+  batch, width = z1.shape
+  # The views have an axis of their own: joined along the batch they would change devices on a mesh.
+  u = _unit(jnp.stack([as_float(z1), as_float(z2)], axis=1), temperature)
+  positive = jnp.sum(u[:, 0] * u[:, 1], axis=-1)
+  if chunk_size and axis_name is None:
+    negative = over_others_symmetric(u, chunk_size)
+  else:
+    keys, first = _gather(u, axis_name)
+    ids = jnp.repeat(jnp.arange(keys.shape[0]), 2)
+    rows = jnp.repeat(first + jnp.arange(batch), 2)
+    flat = u.reshape(-1, width), rows, keys.reshape(-1, width), ids
+    negative = over_others(*flat, 2 * chunk_size if chunk_size else None).reshape(batch, 2)
+  return _cross_entropy(positive[:, None], negative, axis_name)
+
+
+def info_nce(queries, keys, *, temperature=0.1, labels=None, chunk_size=None, axis_name=None):
+  """InfoNCE, one direction: each query finds its key among all keys.
+
+  With q and k at length one and y_i the label of query i:
+    mean over i of  -log( exp(q_i . k_{y_i} / T) / sum_j exp(q_i . k_j / T) )
+
+  Symmetric two-view losses are means or sums of two calls. Unlike `nt_xent`, queries are no
+  candidates.
+
+  Args:
+    queries: [N, D], of any length (they are normalised here, and so are the keys).
+    keys: [M, D], M >= N unless labels are given; keys beyond the first N are negatives for all.
+    temperature: T; may be traced and has a gradient.
+    labels: int [N], the row of each query's key, in the global array of keys; None means key i for
+      query i.
+    chunk_size: queries handled at a time, holding [chunk_size, M] instead of [N, M]; equal in value
+      and gradient.
+    axis_name: of `pmap` or `shard_map`, if queries and keys are one device's shares (see
+      `ssljax.losses`).
+
+  Returns:
+    The scalar loss of the global batch.
+
+  Raises:
+    InputError: a shape does not fit; temperature or chunk_size is not positive.
+
+  Reference: CPC (https://arxiv.org/abs/1807.03748), Section 2.3, equation 4, with cosine
+  similarity.
+  """
+  check_shape('queries', queries, ('N', 'D'))
+  check_shape('keys', keys, ('M', queries.shape[1]))
+  _check_positive(temperature=temperature, chunk_size=chunk_size)
+  count = queries.shape[0]
+  if labels is not None:
+    check_shape('labels', labels, (count,))
+  elif keys.shape[0] < count:
+    raise InputError(
+      f'keys has {keys.shape[0]} rows, wanted {count} or more, one for each query, or labels'
+    )
+  q, own = _unit(as_float(queries), temperature), _unit(as_float(keys), temperature)
+  k, first = _gather(own, axis_name)
+  rows = first + jnp.arange(count) if labels is None else labels
+  positive = jnp.sum(q * (own[:count] if labels is None else k[labels]), axis=-1)
+  negative = over_others(q, rows, k, jnp.arange(k.shape[0]), chunk_size)
+  return _cross_entropy(positive, negative, axis_name)
+
+
+def _unit(z, temperature):
+  # Divided by sqrt(T), so that a dot product of two is a logit.
+  return l2_normalize(z) * lax.rsqrt(jnp.asarray(temperature, z.dtype))
+
+
+def _gather(keys, axis_name):
+  """The keys of all devices, and the place of this device's first one among them."""
+  if axis_name is None:
+    return keys, 0
+  return lax.all_gather(keys, axis_name, tiled=True), lax.axis_index(axis_name) * keys.shape[0]
+
+
+def _cross_entropy(positive, negative, axis_name):
+  # log(e^p + e^n) - p as softplus(n - p) keeps its digits when the loss is small and T is too.
+  loss = jnp.mean(jax.nn.softplus(negative - positive))
+  return loss if axis_name is None else lax.pmean(loss, axis_name)
+
+
+def _check_positive(**numbers):
+  for name, value in numbers.items():
+    if isinstance(value, (int, float)) and value <= 0:
+      raise InputError(f'{name} is {value}, wanted more than 0')

@@ -1,0 +1,132 @@
+"""2-D convolution with torch's explicit padding, and gradients that stay fast on CPU.
+
+XLA's CPU backend has one fast convolution: NHWC images, HWIO kernel, NHWC out. It rewrites the
+gradients of a convolution to that form only at the top level of a program; inside the body of a
+`lax.scan` (gradient accumulation, several steps per call) they run 7 to over 100 times slower. For
+1x1 kernels even that form of the kernel's gradient is several times slower than the matrix product
+that it is. So on CPU both gradients are written in the fast form by hand.
+"""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+DIMENSIONS = ('NHWC', 'HWIO', 'NHWC')
+
+# torch's kaiming_normal_(mode='fan_out'), which is not truncated.
+kaiming_normal = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
+
+
+def conv2d_xla(x, w, *, strides, padding):
+  """`conv2d` as XLA does it on every platform."""
+  return lax.conv_general_dilated(
+    x, w, strides, [(p, p) for p in padding], dimension_numbers=DIMENSIONS
+  )
+
+
+def conv2d(x, w, *, strides=(1, 1), padding=(0, 0)):
+  """y[n, i, j, o] = sum_{a, b, c} x[n, i s + a - p, j s + b - p, c] w[a, b, c, o].
+
+  Equal to `lax.conv_general_dilated`. Reverse mode only: `conv2d_xla` has forward mode as well.
+
+  x: [N, H, W, C].  w: [h, w, C, O].  strides, padding: a pair, rows and columns.
+  """
+  return _conv2d(x, w, tuple(strides), tuple(padding))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _conv2d(x, w, strides, padding):
+  ordinary = functools.partial(conv2d_xla, strides=strides, padding=padding)
+  if not _is_matmul(w, padding):
+    return ordinary(x, w)
+  return lax.platform_dependent(
+    x, w, cpu=lambda x, w: _subsample(x, strides) @ w[0, 0], default=ordinary
+  )
+
+
+def _forward(x, w, strides, padding):
+  return _conv2d(x, w, strides, padding), (x, w)
+
+
+def _backward(strides, padding, saved, dy):
+  def ordinary(x, w, dy):
+    return jax.vjp(functools.partial(conv2d_xla, strides=strides, padding=padding), x, w)[1](dy)
+
+  grads = _matmul_grads if _is_matmul(saved[1], padding) else _conv_grads
+  fast = functools.partial(grads, strides=strides, padding=padding)
+  return lax.platform_dependent(*saved, dy, cpu=fast, default=ordinary)
+
+
+_conv2d.defvjp(_forward, _backward)
+
+
+def _is_matmul(w, padding):
+  return w.shape[:2] == (1, 1) and padding == (0, 0)
+
+
+def _subsample(x, strides):
+  return x[:, :: strides[0], :: strides[1]]
+
+
+def _matmul_grads(x, w, dy, *, strides, padding):
+  dw = jnp.einsum('nhwc,nhwo->co', _subsample(x, strides), dy)
+  dx = dy @ w[0, 0].T
+  gaps = [(0, n - (m - 1) * s - 1, s - 1) for n, m, s in _sizes(x, dy, strides)]
+  return lax.pad(dx, jnp.zeros((), dx.dtype), [(0, 0, 0), *gaps, (0, 0, 0)]), dw[None, None]
+
+
+def _conv_grads(x, w, dy, *, strides, padding):
+  # Rows and columns of the padded input that the last window reaches; a stride may leave some over.
+  sizes = list(zip(_sizes(x, dy, strides), w.shape[:2], padding, strict=True))
+  reach = [(m - 1) * s + k - p for (_, m, s), k, p in sizes]
+  # dw: channels are the batch, the batch is summed over, dy is the kernel.
+  dw = lax.conv_general_dilated(
+    x.transpose(3, 1, 2, 0),
+    dy.transpose(1, 2, 0, 3),
+    (1, 1),
+    [(p, r - n) for r, ((n, _, _), _, p) in zip(reach, sizes, strict=True)],
+    rhs_dilation=strides,
+    dimension_numbers=DIMENSIONS,
+  ).transpose(1, 2, 0, 3)
+  # dx: the flipped kernel over dy with its strides spread out.
+  dx = lax.conv_general_dilated(
+    dy,
+    jnp.flip(w, (0, 1)).transpose(0, 1, 3, 2),
+    (1, 1),
+    [(k - 1 - p, n - r + k - 1) for r, ((n, _, _), k, p) in zip(reach, sizes, strict=True)],
+    lhs_dilation=strides,
+    dimension_numbers=DIMENSIONS,
+  )
+  return dx, dw
+
+
+def _sizes(x, dy, strides):
+  return list(zip(x.shape[1:3], dy.shape[1:3], strides, strict=True))
+
+
+class Conv(nn.Module):
+  """Convolution of [N, H, W, C] in the dtype of its input, parameters in float32.
+
+  kernel_size, strides, padding: in pixels, the same for rows and columns (as torch's integers).
+  conv: 'auto' for `conv2d`, 'xla' for the ordinary convolution on every platform.
+  """
+
+  features: int
+  kernel_size: int
+  strides: int = 1
+  padding: int = 0
+  use_bias: bool = False
+  conv: str = 'auto'
+
+  @nn.compact
+  def __call__(self, x):
+    shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
+    w = self.param('kernel', kaiming_normal, shape).astype(x.dtype)
+    convolve = {'auto': conv2d, 'xla': conv2d_xla}[self.conv]
+    y = convolve(x, w, strides=(self.strides,) * 2, padding=(self.padding,) * 2)
+    if self.use_bias:
+      y += self.param('bias', nn.initializers.zeros, (self.features,)).astype(x.dtype)
+    return y

@@ -1,0 +1,55 @@
+"""Projection and prediction heads."""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+
+from ssljax.models.norm import BatchNorm
+from ssljax.net import Net, from_linen
+
+NORMS = {
+  'batch': {},
+  'batch_no_bias': {'use_bias': False},
+  'batch_no_affine': {'use_bias': False, 'use_scale': False},
+}
+
+
+def mlp(
+  sizes, *, norm='batch', hidden_bias=True, last_bias=True, last_norm=None, activation=nn.relu
+) -> Net:
+  """Linear layers of the given output sizes on [N, D]: hidden ones with norm and activation.
+
+  sizes: (2048, 128) is one hidden layer and the output; () is the identity.
+  norm, last_norm: of the hidden layers and of the output; None, 'batch', 'batch_no_bias' (SimCLR's
+  output) or 'batch_no_affine' (SimSiam's, MoCo v3's).
+  hidden_bias, last_bias: whether the linear layers have a bias.
+
+  Raises ValueError on an unknown norm.
+  """
+  for name, value in {'norm': norm, 'last_norm': last_norm}.items():
+    if value not in (None, *NORMS):
+      raise ValueError(f'{name} is {value!r}, wanted None or one of {list(NORMS)}')
+  if not sizes:
+    return Net(lambda rng, x, **_: ({}, {}), lambda params, state, x, **_: (x, state))
+  return from_linen(Mlp(tuple(sizes), norm, hidden_bias, last_bias, last_norm, activation))
+
+
+class Mlp(nn.Module):
+  sizes: tuple[int, ...]
+  norm: str | None
+  hidden_bias: bool
+  last_bias: bool
+  last_norm: str | None
+  activation: Callable
+
+  @nn.compact
+  def __call__(self, x, *, train: bool, bn_groups: int = 1):
+    for i, size in enumerate(self.sizes):
+      last = i == len(self.sizes) - 1
+      use_bias = self.last_bias if last else self.hidden_bias
+      x = nn.Dense(size, use_bias=use_bias, dtype=x.dtype, name=f'linear_{i}')(x)
+      norm = self.last_norm if last else self.norm
+      if norm:
+        x = BatchNorm(**NORMS[norm], name=f'bn_{i}')(x, train=train, bn_groups=bn_groups)
+      x = x if last else self.activation(x)
+    return x

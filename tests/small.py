@@ -1,0 +1,149 @@
+"""Every method in a size that compiles in seconds."""
+
+import functools
+
+import jax
+import numpy as np
+
+from ssljax import config, methods, probing, program, sharding
+
+ROWS, SIZE = 16, 16
+COLOURS = ('jitter_prob', 'grayscale_prob', 'blur_prob', 'solarize_prob')
+SHRUNK = {
+  'encoder': {'width': 8, 'dim': 32, 'depth': 2, 'heads': 2},
+  'method': {'projector': (32, 16), 'predictor': (32, 16)},
+  'decoder': {'dim': 16, 'depth': 1, 'heads': 2},
+  # What the colours cost to compile is spent once, in test_augment.
+  'views': {'size': SIZE} | dict.fromkeys(COLOURS, (0.0,)),
+}
+
+
+class Images:
+  """A few images that look like something: soft blobs, so that views of one are alike."""
+
+  classes = None
+
+  def __init__(self, count=64, channels=3, seed=0):
+    rng = np.random.default_rng(seed)
+    grid = np.stack(np.meshgrid(*[np.linspace(-1, 1, SIZE)] * 2, indexing='ij'), -1)
+    centre = rng.uniform(-0.6, 0.6, (count, 1, 1, 2))
+    blob = np.exp(-8 * ((grid - centre) ** 2).sum(-1))[..., None]
+    image = blob * rng.uniform(0.3, 1, (count, 1, 1, channels))
+    image += 0.05 * rng.random(image.shape)
+    self.arrays = {'image': np.clip(255 * image, 0, 255).astype(np.uint8)}
+
+  def __len__(self):
+    return len(self.arrays['image'])
+
+  def __getitem__(self, i):
+    return {'image': self.arrays['image'][i]}
+
+
+SOURCE = Images()
+
+
+def small_config(name, **fields):
+  """The method's tiny preset, smaller still; `fields` may change any top-level field."""
+  c = config.get_config(f'{name},digits,preset=tiny')
+  with c.unlocked():
+    c.update(batch_size=ROWS, steps=8, **fields)
+    c.mesh.fsdp_min_size = 64
+    c.optim.warmup_fraction = 0.0
+    parts = {
+      'encoder': c.encoder,
+      'method': c.method,
+      'decoder': c.method.get('decoder', {}),
+      'views': c.method.get('views', {}),
+    }
+    for part, shrunk in SHRUNK.items():
+      for field, value in shrunk.items():
+        if field in parts[part]:
+          parts[part][field] = value
+  return c
+
+
+NAMES = tuple(methods.available())
+
+
+@functools.cache
+def make(name, data=1, fsdp=1, dtype='float32', micro_batches=1):
+  """The compiled program of a method, one for all tests that ask for the same."""
+  c = small_config(name, compute_dtype=dtype, micro_batches=micro_batches)
+  mesh = sharding.make_mesh(data, fsdp, jax.devices()[: data * fsdp])
+  return program.make_program(c, mesh, SOURCE, steps=8)
+
+
+def rows(step=0, count=ROWS, repeat=1):
+  """A host batch as the data gives it; `repeat` gives every row that many times in a row."""
+  index = (np.arange(count // repeat) + step * count) % len(SOURCE)
+  index = np.repeat(index, repeat).astype(np.int32)
+  return {'image': SOURCE.arrays['image'][index], 'index': index}
+
+
+def key(seed=0):
+  return jax.random.key(seed)
+
+
+def first_gradient(program, batch):
+  """(loss, gradient, new state) of a run's first step."""
+  train_state = program.init(key())
+
+  @jax.jit
+  def gradient(train_state, batch):
+    view_rng, loss_rng = jax.random.split(jax.random.fold_in(key(), 0))
+    batch = program.method.views(view_rng, batch)
+    (loss, (state, _)), grads = jax.value_and_grad(program.method.loss, has_aux=True)(
+      train_state.params, train_state.state, batch, loss_rng, 0
+    )
+    return loss, grads, state
+
+  return gradient(train_state, batch)
+
+
+def placed(program, **options):
+  """`rows` on the program's mesh, this process's share of them."""
+  return sharding.put_batch(probing.share(rows(**options)), program.mesh)
+
+
+def run(program, train_state, start, stop):
+  """The state after steps `start` to `stop`, and their losses."""
+  losses = []
+  for step in range(start, stop):
+    train_state, metrics = program.step(train_state, placed(program, step=step), {}, key())
+    losses.append(float(metrics['loss']))
+  return train_state, losses
+
+
+BATCHES = 3
+
+
+def trace(name, data, fsdp, *, steps):
+  """Losses of `steps` steps, and loss, gradient and new state of BATCHES first steps, by path."""
+  program = make(name, data, fsdp)
+  _, losses = run(program, program.init(key()), 0, steps)
+  found = {'losses': np.array(losses)}
+  for i in range(BATCHES):
+    first = sharding.to_host(first_gradient(program, placed(program, step=i)))
+    for path, array in jax.tree_util.tree_leaves_with_path(first):
+      found[f'{i}/{sharding.path_name(path)}'] = np.asarray(array)
+  return found
+
+
+def assert_same(seen, wanted, tolerance=1e-5):
+  """Two traces agree: losses to 1e-3, every first loss, gradient and state to its norm's 1e-5.
+
+  In one batch all must agree: a wrong sum is wrong in every batch, while a unit that rounding
+  pushes across a ReLU's kink changes gradients in that batch alone.
+  """
+  assert set(seen) == set(wanted)
+  np.testing.assert_allclose(seen['losses'], wanted['losses'], rtol=1e-3)
+
+  def error(name):
+    a, b = seen[name].astype(np.float64), wanted[name].astype(np.float64)
+    return np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-6)
+
+  worst = []
+  for i in range(BATCHES):
+    names = [name for name in wanted if name.startswith(f'{i}/')]
+    worst.append(max((error(name), name) for name in names))
+  assert min(worst)[0] < tolerance, f'off by this part of its norm: {worst}'

@@ -1,0 +1,158 @@
+"""What every method keeps: one suite, run on each file found in methods/."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import small
+
+from ssljax import checkpoint, methods, sharding
+from ssljax.method import make_gradient
+
+pytestmark = pytest.mark.parametrize('name', small.NAMES)
+
+
+def assert_close(seen, wanted, tolerance):
+  """Each array's difference is small relative to its own norm."""
+
+  def check(path, a, b):
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    error = np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-6)
+    assert error < tolerance, f'{sharding.path_name(path)}: off by {error:.2e} of its norm'
+
+  jax.tree_util.tree_map_with_path(check, seen, wanted)
+
+
+def test_module_says_what_it_is(name):
+  module = methods.load(name)
+  assert re.search(r'\b(19|20)\d\d\b', module.PAPER) and module.FAMILY and module.__doc__
+  for preset in ('tiny', 'cifar', 'imagenet'):
+    settings = module.get_config(preset)
+    assert {'encoder', 'batch_size', 'epochs', 'optim', 'method'} <= set(settings)
+
+
+def test_steps_are_finite_stable_and_compile_once(name):
+  program = small.make(name)
+  before = program.init(small.key())
+  spec = jax.tree.map(lambda x: (x.shape, x.dtype), before)
+  norm = float(sum((x.astype(jnp.float32) ** 2).sum() for x in jax.tree.leaves(before.params)))
+  after, losses = small.run(program, before, 0, 3)
+  assert np.isfinite(losses).all()
+  assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == spec
+  assert program.step._cache_size() == 1
+  moved = float(sum((x.astype(jnp.float32) ** 2).sum() for x in jax.tree.leaves(after.params)))
+  assert int(after.step) == 3 and moved != norm
+  assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(after.params))
+
+
+def test_every_parameter_gets_a_gradient_or_a_reason(name):
+  program = small.make(name)
+  _, grads, _ = small.first_gradient(program, small.placed(program))
+  for path, gradient in jax.tree_util.tree_leaves_with_path(grads):
+    path = sharding.path_name(path)
+    reasons = [why for pattern, why in program.method.frozen.items() if re.search(pattern, path)]
+    moved = float(jnp.abs(gradient).max()) > 0
+    assert moved != bool(reasons), f'{path}: gradient {moved}, frozen {reasons}'
+    assert bool(jnp.isfinite(gradient).all()), path
+
+
+@pytest.mark.parametrize('mesh', [(8, 1), (4, 2)])
+def test_eight_devices_equal_one(name, mesh):
+  small.assert_same(small.trace(name, *mesh, steps=3), small.trace(name, 1, 1, steps=3))
+  state = small.make(name, *mesh).init(small.key())
+  if mesh[1] > 1:
+    split = [x for x in jax.tree.leaves(state.params) if not x.sharding.is_fully_replicated]
+    assert split, 'fsdp shards no parameter'
+
+
+def test_stopped_and_resumed_is_the_same_to_the_bit(name, tmp_path):
+  program = small.make(name)
+  straight, _ = small.run(program, program.init(small.key()), 0, 4)
+  fields = {'optim': {'schedule': 'cosine'}}
+  half, _ = small.run(program, program.init(small.key()), 0, 2)
+  with checkpoint.open_folder(tmp_path, fields, versions={}) as checkpoints:
+    checkpoints.save(2, half)
+  with checkpoint.open_folder(tmp_path, fields, versions={}) as checkpoints:
+    restored, step = checkpoints.restore(program.abstract)
+  resumed, _ = small.run(program, restored, step, 4)
+  jax.tree.map(np.testing.assert_array_equal, resumed, straight)
+
+
+def test_bfloat16_runs_and_is_near(name):
+  exact, half = small.make(name), small.make(name, dtype='bfloat16')
+  _, wanted = small.run(exact, exact.init(small.key()), 0, 1)
+  state, seen = small.run(half, half.init(small.key()), 0, 3)
+  np.testing.assert_allclose(seen[0], wanted[0], rtol=0.05)
+  assert np.isfinite(seen).all()
+  assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(state.params))
+
+
+def test_accumulated_step_is_the_big_batch_step(name):
+  # Every row twice in a row: the micro-batches then hold the same rows, and so have the batch
+  # statistics of the whole; what is left to differ is how the gradient is put together.
+  program = small.make(name)
+  if program.method.forward is None:
+    pytest.skip(f'{name} brings its own step')
+  batch = small.placed(program, repeat=2)
+  train_state = program.init(small.key())
+  view_rng, loss_rng = jax.random.split(small.key())
+  batch = jax.jit(program.method.views)(view_rng, batch)
+  batch = jax.tree.map(lambda x: jnp.repeat(x[::2], 2, axis=0), batch)
+  found = [
+    jax.jit(make_gradient(program.method, n))(
+      train_state.params, train_state.state, batch, loss_rng, 0
+    )
+    for n in (1, 2)
+  ]
+  (whole, (_, _)), wanted = found[0]
+  (parts, (_, _)), seen = found[1]
+  np.testing.assert_allclose(parts, whole, rtol=1e-5)
+  assert_close(seen, wanted, 1e-4)
+
+
+def test_order_of_the_batch_does_not_matter(name):
+  program = small.make(name)
+  train_state = program.init(small.key())
+  batch = jax.jit(program.method.views)(small.key(), small.placed(program))
+  order = np.random.default_rng(0).permutation(small.ROWS)
+  loss = jax.jit(program.method.loss)
+  wanted, _ = loss(train_state.params, train_state.state, batch, small.key(), 0)
+  shuffled = jax.tree.map(lambda x: x[order], batch)
+  seen, _ = loss(train_state.params, train_state.state, shuffled, small.key(), 0)
+  np.testing.assert_allclose(seen, wanted, rtol=1e-5)
+
+
+def test_embeds_each_example_by_itself(name):
+  program = small.make(name)
+  train_state = program.init(small.key())
+  batch = small.placed(program)
+  named = program.embed(train_state.params, train_state.state, batch)
+  assert 'features' in named
+  for feature, x in named.items():
+    assert x.ndim == 2 and len(x) == small.ROWS and x.dtype == jnp.float32, feature
+    assert float(x.std(0).max()) > 0, feature
+  half = jax.tree.map(lambda x: x[: small.ROWS // 2], small.rows())
+  alone = program.embed(
+    train_state.params, train_state.state, sharding.put_batch(half, program.mesh)
+  )
+  np.testing.assert_allclose(
+    alone['features'], named['features'][: small.ROWS // 2], rtol=1e-4, atol=1e-5
+  )
+  if program.embed_views is not None:
+    views = program.embed_views(train_state.params, train_state.state, batch, small.key())
+    assert views.ndim == 3 and len(views) == small.ROWS
+
+
+def test_shows_pictures_in_range(name):
+  program = small.make(name)
+  if program.method.show is None:
+    pytest.skip(f'{name} has no pictures of its own')
+  train_state = program.init(small.key())
+  shown = jax.jit(program.method.show)(
+    train_state.params, train_state.state, small.placed(program), small.key()
+  )
+  for title, x in shown.items():
+    assert x.ndim == 5 and len(x) == small.ROWS, title
+    assert float(x.min()) >= 0 and float(x.max()) <= 1, title

@@ -1,0 +1,426 @@
+"""Every loss against the authors' numbers, a NumPy restatement and its own invariances."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from ssljax import losses
+from ssljax.errors import InputError
+
+BATCH, WIDTH, PATCH = 16, 12, 4
+
+
+def unit(z):
+  return z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-6)
+
+
+def numpy_nt_xent(z1, z2, *, temperature=0.1):
+  u = unit(np.concatenate([z1, z2]))
+  total = 0.0
+  for i in range(len(u)):
+    exp = np.exp(u @ u[i] / temperature)
+    total -= np.log(exp[(i + len(z1)) % len(u)] / np.delete(exp, i).sum())
+  return total / len(u)
+
+
+def numpy_info_nce(queries, keys, *, temperature=0.1, labels=None):
+  exp = np.exp(unit(queries) @ unit(keys).T / temperature)
+  rows = np.arange(len(queries))
+  return -np.log(exp[rows, rows if labels is None else labels] / exp.sum(1)).mean()
+
+
+def numpy_byol(p1, p2, z1, z2):
+  def cos(a, b):
+    return (unit(a) * unit(b)).sum(1)
+
+  return (4 - 2 * cos(p1, z2) - 2 * cos(p2, z1)).mean()
+
+
+def numpy_mae(pred, images, mask, *, patch_size=PATCH, norm_pix=True):
+  per_row, error = images.shape[2] // patch_size, 0.0
+  for b, i in zip(*np.nonzero(mask), strict=True):
+    row, col = i // per_row * patch_size, i % per_row * patch_size
+    x = images[b, row : row + patch_size, col : col + patch_size].reshape(-1)
+    if norm_pix:
+      x = (x - x.mean()) / np.sqrt(x.var(ddof=1) + 1e-6)
+    error += ((pred[b, i] - x) ** 2).mean()
+  return error / mask.sum()
+
+
+def embeddings(count, seed=0, batch=BATCH):
+  generator = np.random.default_rng(seed)
+  return tuple(generator.normal(size=(batch, WIDTH)).astype(np.float32) for _ in range(count))
+
+
+def mae_arrays(seed=0):
+  generator = np.random.default_rng(seed)
+  pred = generator.normal(size=(BATCH, 6, PATCH * PATCH * 3)).astype(np.float32)
+  images = generator.normal(size=(BATCH, 8, 12, 3)).astype(np.float32)
+  mask = generator.random((BATCH, 6)) < 0.6  # another count in each image, unlike in training
+  return pred, images, mask.astype(np.float32)
+
+
+chunked = functools.partial(losses.nt_xent, chunk_size=3)
+chunked_info_nce = functools.partial(losses.info_nce, chunk_size=3)
+mae = functools.partial(losses.mae, patch_size=PATCH)
+# name -> (loss, NumPy restatement, arrays, how many of them have a gradient)
+CASES = {
+  'nt_xent': (losses.nt_xent, numpy_nt_xent, embeddings(2), 2),
+  'nt_xent, chunked': (chunked, numpy_nt_xent, embeddings(2), 2),
+  'info_nce': (losses.info_nce, numpy_info_nce, embeddings(2), 2),
+  'info_nce, chunked': (chunked_info_nce, numpy_info_nce, embeddings(2), 2),
+  'byol': (losses.byol, numpy_byol, embeddings(4), 2),
+  'mae': (mae, numpy_mae, mae_arrays(), 2),
+}
+every = pytest.mark.parametrize('name', CASES)
+
+
+@functools.cache
+def compiled(loss, trained):
+  return jax.jit(jax.value_and_grad(loss, argnums=tuple(range(trained))))
+
+
+def value_and_grad(loss, arrays, trained):
+  return compiled(loss, trained)(*arrays)
+
+
+@functools.cache
+def tempered(loss, chunk_size=None):
+  """The loss with the temperature as a third traced argument."""
+
+  def call(z1, z2, temperature):
+    return loss(z1, z2, temperature=temperature, chunk_size=chunk_size)
+
+  return call
+
+
+def assert_close(got, wanted, rtol=1e-5, what=''):
+  """Trees equal, each leaf relative to its own norm."""
+  for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    assert a.shape == b.shape, what
+    np.testing.assert_array_less(np.linalg.norm(a - b), rtol * np.linalg.norm(b) + 1e-12, what)
+
+
+# The authors' numbers.
+
+
+def golden_calls(golden, slug):
+  for case in golden(slug):
+    arrays, hp = case['in'], case['hp']
+    if slug == 'simclr':
+      loss = functools.partial(losses.nt_xent, temperature=float(hp['temperature']))
+      yield loss, [arrays['z1'], arrays['z2']], [case['grad']['z1'], case['grad']['z2']], case
+    elif slug == 'byol':
+      names = 'p1', 'p2', 'z1', 'z2'
+      yield losses.byol, [arrays[n] for n in names], [case['grad'][n] for n in names], case
+    elif str(hp['kind']) == 'loss':
+      images, grad = (x['imgs'].transpose(0, 2, 3, 1) for x in (arrays, case['grad']))
+      loss = functools.partial(
+        losses.mae, patch_size=int(hp['patch_size']), norm_pix=bool(hp['norm_pix_loss'])
+      )
+      yield loss, [arrays['pred'], images, arrays['mask']], [case['grad']['pred'], grad], case
+
+
+@pytest.mark.parametrize('slug', ['simclr', 'byol', 'mae'])
+@pytest.mark.parametrize(('dtype', 'rtol'), [('float64', 1e-9), ('float32', 1e-5)])
+def test_equals_the_authors(golden, slug, dtype, rtol):
+  with jax.enable_x64(dtype == 'float64'):
+    for loss, arrays, grads, case in golden_calls(golden, slug):
+      arrays = [jnp.asarray(x, dtype) for x in arrays]
+      got = value_and_grad(loss, arrays, len(grads))
+      assert got[0].dtype == dtype
+      assert_close(got, (case['out']['loss'], tuple(grads)), rtol)
+
+
+# Anywhere.
+
+
+@every
+def test_equals_numpy(name):
+  loss, restated, arrays, _ = CASES[name]
+  expected = restated(*(x.astype(np.float64) for x in arrays))
+  np.testing.assert_allclose(jax.jit(loss)(*arrays), expected, rtol=1e-5)
+
+
+def test_more_keys_than_queries_and_labels():
+  queries, keys = embeddings(1)[0], embeddings(1, seed=1, batch=40)[0]
+  labels = np.random.default_rng(2).permutation(40)[:BATCH]
+  for options in ({}, {'labels': labels}):
+    expected = numpy_info_nce(queries, keys, temperature=0.2, **options)
+    for chunk_size in (None, 5):
+      loss = functools.partial(losses.info_nce, temperature=0.2, chunk_size=chunk_size)
+      got = jax.jit(loss)(queries, keys, **options)
+      np.testing.assert_allclose(got, expected, rtol=1e-5)
+
+
+def test_mae_without_normalised_pixels():
+  arrays = mae_arrays()
+  expected = numpy_mae(*arrays, norm_pix=False)
+  np.testing.assert_allclose(mae(*arrays, norm_pix=False), expected, rtol=1e-5)
+  np.testing.assert_allclose(mae(*arrays[:2], arrays[2] > 0, norm_pix=False), expected, rtol=1e-5)
+
+
+@every
+def test_gradient_equals_finite_differences(name):
+  loss, _, arrays, trained = CASES[name]
+  with jax.enable_x64(True):
+    arrays = [jnp.asarray(x, jnp.float64) for x in arrays]
+    _, grads = value_and_grad(loss, arrays, trained)
+    along = [np.random.default_rng(i).normal(size=x.shape) for i, x in enumerate(grads)]
+    ends = []
+    for h in (1e-5, -1e-5):
+      moved = [x + h * d for x, d in zip(arrays, along, strict=False)]
+      ends.append(float(value_and_grad(loss, [*moved, *arrays[trained:]], trained)[0]))
+    slope = sum(float((g * d).sum()) for g, d in zip(grads, along, strict=True))
+    np.testing.assert_allclose((ends[0] - ends[1]) / 2e-5, slope, rtol=1e-6)
+
+
+def test_falls_as_views_agree():
+  z1, z2 = embeddings(2)
+  for name in ('nt_xent', 'nt_xent, chunked', 'info_nce'):
+    loss = CASES[name][0]
+    pairs = [(z1, np.float32((1 - t) * z2 + t * z1)) for t in (0, 0.3, 0.6, 1)]
+    values = [float(value_and_grad(loss, pair, 2)[0]) for pair in pairs]
+    assert values == sorted(values, reverse=True) and values[0] > values[-1] + 1, name
+  targets = [np.float32(z2 + t * z1) for t in (-9, 0, 1, 9)]
+  values = [float(value_and_grad(losses.byol, (z1, z1, z, z), 2)[0]) for z in targets]
+  assert values == sorted(values, reverse=True) and values[0] > 7 and values[-1] < 0.1
+
+
+def test_collapse():
+  z1, z2 = embeddings(2)
+  same = np.ones_like(z1)
+  for loss in (losses.nt_xent, chunked):
+    collapsed = value_and_grad(loss, (same, same), 2)[0]
+    np.testing.assert_allclose(collapsed, np.log(2 * BATCH - 1), rtol=1e-6)
+    assert collapsed > value_and_grad(loss, (z1, np.float32(z1 + 0.1 * z2)), 2)[0] + 2
+  np.testing.assert_allclose(losses.info_nce(same, same), np.log(BATCH), rtol=1e-6)
+  # Nothing in BYOL's loss prevents it: a constant is a minimum, with no gradient.
+  value, grads = value_and_grad(losses.byol, [same] * 4, 2)
+  assert value < 1e-12 and all(np.abs(g).max() < 1e-6 for g in grads)
+
+
+def test_byol_does_not_train_its_targets():
+  grads = jax.grad(losses.byol, argnums=(2, 3))(*embeddings(4))
+  assert not any(np.any(g) for g in grads)
+
+
+@every
+def test_zero_rows_have_finite_gradients(name):
+  loss, _, arrays, trained = CASES[name]
+  arrays = [x.copy() for x in arrays]
+  for x in arrays[:trained]:
+    x[:3] = 0
+  value, grads = value_and_grad(loss, arrays, trained)
+  assert np.isfinite(value) and all(np.isfinite(g).all() for g in grads)
+
+
+def test_nothing_to_tell_apart_is_zero_and_finite():
+  z = embeddings(2, batch=1)
+  for name in ('nt_xent', 'nt_xent, chunked', 'info_nce', 'info_nce, chunked'):
+    value, grads = value_and_grad(CASES[name][0], z, 2)
+    assert value == 0 and not any(np.any(g) for g in grads), name
+  pred, images, mask = mae_arrays()
+  assert mae(pred, images, 0 * mask) == 0
+
+
+@every
+def test_order_of_the_batch_does_not_matter(name):
+  loss, _, arrays, trained = CASES[name]
+  order = np.random.default_rng(0).permutation(BATCH)
+  value, grads = value_and_grad(loss, arrays, trained)
+  shuffled = value_and_grad(loss, [x[order] for x in arrays], trained)
+  assert_close(shuffled, (value, tuple(g[order] for g in grads)))
+
+
+@every
+def test_bfloat16_is_computed_in_float32(name):
+  loss, _, arrays, trained = CASES[name]
+  half = [jnp.asarray(x, jnp.bfloat16) for x in arrays]
+  value, grads = value_and_grad(loss, half, trained)
+  assert value.dtype == jnp.float32 and grads[0].dtype == jnp.bfloat16
+  full = [x.astype(jnp.float32) for x in half]
+  assert_close(value, value_and_grad(loss, full, trained)[0], 1e-6)
+
+
+@every
+def test_vmap(name):
+  loss, _, arrays, trained = CASES[name]
+  pair = arrays, [arrays[0][::-1].copy(), *arrays[1:]]
+  expected = [value_and_grad(loss, each, trained) for each in pair]
+  step = jax.vmap(jax.value_and_grad(loss, argnums=tuple(range(trained))))
+  got = jax.jit(step)(*(np.stack(x) for x in zip(*pair, strict=True)))
+  for i in range(2):
+    assert_close(jax.tree.map(lambda x, i=i: x[i], got), expected[i])
+
+
+def test_small_losses_keep_their_digits():
+  z1, z2 = embeddings(2)
+  z2, temperature = z1 + np.float32(0.05) * z2, 0.03
+  exact = numpy_nt_xent(*(z.astype(np.float64) for z in (z1, z2)), temperature=temperature)
+  assert exact < 1e-3
+  for chunk_size in (None, 3):
+    arrays = z1, z2, np.float32(temperature)
+    value, _ = value_and_grad(tempered(losses.nt_xent, chunk_size), arrays, 3)
+    np.testing.assert_allclose(value, exact, rtol=2e-5)
+
+
+# Blocks.
+
+
+@pytest.mark.parametrize(
+  ('loss', 'batch', 'chunk_size'),
+  [
+    (losses.nt_xent, 2, 1),  # two blocks that only see each other
+    (losses.nt_xent, 16, 3),  # an even number of blocks, the last with padding
+    (losses.nt_xent, 16, 4),  # without
+    (losses.nt_xent, 7, 3),  # an odd number, with padding
+    (losses.nt_xent, 7, 1),
+    (losses.nt_xent, 16, 99),  # one block
+    (losses.info_nce, 16, 4),
+    (losses.info_nce, 7, 3),
+  ],
+)
+def test_chunked_equals_dense(loss, batch, chunk_size):
+  arrays = *embeddings(2, batch=batch), np.float32(0.3)
+  blocks = value_and_grad(tempered(loss, chunk_size), arrays, 3)
+  assert_close(blocks, value_and_grad(tempered(loss), arrays, 3))
+
+
+def test_a_cold_temperature_does_not_overflow():
+  arrays = *embeddings(2), np.float32(1e-3)
+  dense, blocks = (value_and_grad(tempered(losses.nt_xent, c), arrays, 3) for c in (None, 3))
+  assert np.isfinite(dense[0]) and dense[0] > 100
+  assert_close(blocks, dense, 1e-4)
+
+
+@pytest.mark.parametrize('loss', [losses.nt_xent, losses.info_nce])
+def test_memory_of_the_chunked_form_is_linear(loss):
+  def temporary(batch):
+    z = jax.ShapeDtypeStruct((batch, 32), jnp.float32)
+    step = jax.value_and_grad(functools.partial(loss, chunk_size=32), argnums=(0, 1))
+    return jax.jit(step).lower(z, z).compile().memory_analysis().temp_size_in_bytes
+
+  large = temporary(4096)
+  assert large < 5 * temporary(1024)
+  assert large < 4096**2  # a quarter of a float32 [B, B]
+
+
+# Many devices. The weights make embeddings, so that a gradient needs every device.
+
+
+@functools.cache
+def shared_weights(name):
+  """A loss of replicated weights and the batch, its arguments, value and gradient."""
+  loss, _, arrays, trained = CASES[name]
+  shape = (arrays[0].shape[-1],) * 2
+  weights = np.eye(*shape) + 0.1 * np.random.default_rng(7).normal(size=shape)
+
+  def total(weights, *arrays, **options):
+    moved = [x @ weights if x.shape[-1] == len(weights) else x for x in arrays[:trained]]
+    return loss(*moved, *arrays[trained:], **options)
+
+  weights = weights.astype(np.float32)
+  return total, weights, arrays, jax.jit(jax.value_and_grad(total))(weights, *arrays)
+
+
+def mesh(axis_type):
+  return jax.make_mesh((8,), ('data',), axis_types=(axis_type,))
+
+
+@every
+def test_sharded_jit_equals_one_device(name):
+  total, weights, arrays, expected = shared_weights(name)
+  place = NamedSharding(mesh(AxisType.Auto), P('data'))
+  got = jax.jit(jax.value_and_grad(total))(weights, *(jax.device_put(x, place) for x in arrays))
+  assert_close(got, expected)
+
+
+@every
+def test_pmap_equals_the_global_loss(name):
+  total, weights, arrays, expected = shared_weights(name)
+
+  def step(weights, *arrays):
+    value, grad = jax.value_and_grad(total)(weights, *arrays, axis_name='i')
+    return value, jax.lax.pmean(grad, 'i')
+
+  shares = [x.reshape(8, -1, *x.shape[1:]) for x in arrays]
+  values, grads = jax.pmap(step, axis_name='i', in_axes=(None, *[0] * len(shares)))(
+    weights, *shares
+  )
+  for device in range(8):
+    assert_close((values[device], grads[device]), expected, what=device)
+
+
+@every
+def test_shard_map_equals_the_global_loss(name):
+  total, weights, arrays, expected = shared_weights(name)
+  loss = functools.partial(total, axis_name='data')
+
+  def mean_of_grads(*args):
+    value, grad = jax.value_and_grad(loss)(*args)
+    return value, jax.lax.pmean(grad, 'data')
+
+  def mapped(f, out_specs, **options):
+    specs = {'in_specs': (P(), *[P('data')] * len(arrays)), 'out_specs': out_specs}
+    return jax.shard_map(f, mesh=mesh(AxisType.Auto), **specs, **options)
+
+  outside = jax.value_and_grad(mapped(loss, P()))
+  inside = mapped(jax.value_and_grad(loss), (P(), P()))
+  unchecked = mapped(mean_of_grads, (P(), P()), check_vma=False)
+  for what, step in {'outside': outside, 'inside': inside, 'unchecked': unchecked}.items():
+    assert_close(jax.jit(step)(weights, *arrays), expected, what=what)
+
+
+def test_chunked_blocks_are_divided_among_devices():
+  """The blocks go around the ring: no device gathers the batch or repeats another's work."""
+  place = NamedSharding(mesh(AxisType.Auto), P('data'))
+  z = jax.ShapeDtypeStruct((512, 32), jnp.float32, sharding=place)
+  loss = functools.partial(losses.nt_xent, chunk_size=32)
+  program = jax.jit(jax.value_and_grad(loss, argnums=(0, 1))).lower(z, z).compile().as_text()
+  assert 'collective-permute' in program and 'all-gather' not in program
+
+
+def test_explicit_mesh():
+  place = NamedSharding(mesh(AxisType.Explicit), P('data'))
+  for name in ('nt_xent', 'mae'):
+    loss, _, arrays, trained = CASES[name]
+    placed = [jax.device_put(x, place) for x in arrays]
+    with jax.set_mesh(place.mesh):
+      got = jax.jit(jax.sharding.auto_axes(loss, out_sharding=P()))(*placed)
+    assert_close(got, value_and_grad(loss, arrays, trained)[0])
+
+
+# What the user sees of a mistake.
+
+Z = np.zeros((4, 3), np.float32)
+WRONG = [
+  (lambda: losses.nt_xent(Z, Z[:3]), r'z2 has shape \(3, 3\), wanted \(4, 3\)'),
+  (lambda: losses.nt_xent(Z[0], Z[0]), r'z1 has shape \(3\), wanted \(B, D\)'),
+  (lambda: losses.nt_xent(Z, Z, temperature=0.0), 'temperature is 0.0, wanted more than 0'),
+  (lambda: losses.nt_xent(Z, Z, chunk_size=0), 'chunk_size is 0, wanted more than 0'),
+  (lambda: losses.info_nce(Z, Z[:, :2]), r'keys has shape \(4, 2\), wanted \(M, 3\)'),
+  (lambda: losses.info_nce(Z, Z[:2]), 'keys has 2 rows, wanted 4 or more'),
+  (lambda: losses.info_nce(Z, Z, labels=np.arange(3)), r'labels has shape \(3\), wanted \(4\)'),
+  (lambda: losses.byol(Z, Z, Z[:2], Z), r'z1 has shape \(2, 3\), wanted \(4, 3\)'),
+  (
+    lambda: losses.mae(np.zeros((1, 4, 11)), np.zeros((1, 4, 4, 3)), np.ones((1, 4)), patch_size=2),
+    r'pred has shape \(1, 4, 11\), wanted \(1, 4, 12\)',
+  ),
+  (
+    lambda: losses.mae(np.zeros((1, 4, 12)), np.zeros((1, 4, 4, 3)), np.ones((1, 3)), patch_size=2),
+    r'mask has shape \(1, 3\), wanted \(1, 4\)',
+  ),
+]
+
+
+@pytest.mark.parametrize(('call', 'sentence'), WRONG)
+def test_mistakes_are_named(call, sentence):
+  with pytest.raises(InputError, match=sentence):
+    call()
