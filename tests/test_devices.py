@@ -1,4 +1,7 @@
-"""The loss and every gradient are those of the global batch, however it is spread."""
+"""Loss, gradients and state are those of the global batch, however it is spread.
+
+Eight devices, for every method, are in test_contract.
+"""
 
 import os
 import pathlib
@@ -15,26 +18,18 @@ METHODS = ('simclr', 'byol', 'mae')
 STEPS = 20
 
 
-@pytest.fixture(scope='module')
-def one_device():
-  found = {}
-
-  def trace(name):
-    if name not in found:
-      found[name] = small.trace(name, 1, 1, steps=STEPS)
-    return found[name]
-
-  return trace
+def one_device(name):
+  return small.trace(name, 1, 1, steps=STEPS)
 
 
-@pytest.mark.parametrize('mesh', [(2, 1), (1, 2), (4, 1), (2, 2), (8, 1), (4, 2)])
+@pytest.mark.parametrize('mesh', [(2, 1), (1, 2), (4, 1), (2, 2)])
 @pytest.mark.parametrize('name', METHODS)
-def test_meshes(name, mesh, one_device):
+def test_meshes(name, mesh):
   small.assert_same(small.trace(name, *mesh, steps=STEPS), one_device(name))
 
 
 @pytest.mark.parametrize('name', METHODS)
-def test_two_processes_with_four_devices_each(name, one_device, tmp_path):
+def test_two_processes_with_four_devices_each(name, tmp_path):
   command = [
     sys.executable, ROOT / 'scripts' / 'launch_local.py', '--processes=2', '--',
     sys.executable, ROOT / 'tests' / 'worker.py', name, '2', str(STEPS), tmp_path / 'out.npz',
