@@ -7,4 +7,6 @@ from ssljax import config
 
 
 def get_config():
-  return config.get_config('simclr,digits')
+  c = config.get_config('simclr,digits')
+  c.steps = 400
+  return c

@@ -20,6 +20,9 @@ VARIANTS = {
   'resnet50': {'block': 'bottleneck', 'depths': (3, 4, 6, 3)},
 }
 
+# Kernel, stride and padding of the first convolution; after 'imagenet' comes a max pool by 2.
+STEMS = {'imagenet': (7, 2, 3), 'cifar': (3, 1, 1), 'small': (3, 2, 1)}
+
 
 def get_config(name):
   return ConfigDict(
@@ -27,7 +30,7 @@ def get_config(name):
       'name': name,
       **VARIANTS[name],
       'width': 64,  # channels of the stem and the first stage
-      'stem': 'imagenet',  # 7x7 by 2 and a max pool, or 'cifar': 3x3 by 1
+      'stem': 'imagenet',  # or another of STEMS
       'zero_init_residual': False,  # start every block as the identity
       'conv': 'auto',  # or 'xla': the ordinary convolution on CPU too
     }
@@ -41,7 +44,7 @@ def make(config, *, dtype=jnp.float32) -> Net:
   """
   choices = {
     'block': ('basic', 'bottleneck'),
-    'stem': ('imagenet', 'cifar'),
+    'stem': tuple(STEMS),
     'conv': ('auto', 'xla'),
   }
   for field, wanted in choices.items():
@@ -89,12 +92,9 @@ class ResNet(nn.Module):
 
   @nn.compact
   def __call__(self, x, *, train: bool, bn_groups: int = 1):
-    large = self.stem == 'imagenet'
-    kernel, strides, padding = (7, 2, 3) if large else (3, 1, 1)
-    x = x.astype(self.dtype)
-    x = Conv(self.width, kernel, strides, padding, conv=self.conv, name='conv1')(x)
+    x = Conv(self.width, *STEMS[self.stem], conv=self.conv, name='conv1')(x.astype(self.dtype))
     x = nn.relu(BatchNorm(name='bn1')(x, train=train, bn_groups=bn_groups))
-    if large:
+    if self.stem == 'imagenet':
       x = nn.max_pool(x, (3, 3), (2, 2), [(1, 1), (1, 1)])
     for stage, depth in enumerate(self.depths):
       for i in range(depth):

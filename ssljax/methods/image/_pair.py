@@ -5,6 +5,17 @@ import jax.numpy as jnp
 
 from ssljax.augment import image
 
+# For presets 'tiny': what two views of a small picture may differ in without losing its subject.
+TINY_VIEWS = {
+  'scale': (0.4, 1.0),
+  'interpolation': 'bilinear',
+  'flip': 0.0,
+  'jitter': (0.4, 0.4, 0.4, 0.2),
+  'jitter_prob': 0.8,
+  'grayscale_prob': 0.5,
+}
+TINY_ENCODER = {'name': 'resnet10', 'stem': 'small', 'width': 16}
+
 
 def make_views(config):
   """(rng, batch) -> batch with 'image' [B, H, W, C] replaced by its views [B, V, h, w, C]."""

@@ -67,17 +67,15 @@ def get_config(preset='imagenet'):
         ),
       ),
       'tiny': dict(
-        encoder=dict(name='resnet10', stem='cifar', width=16),
+        encoder=_pair.TINY_ENCODER,
         batch_size=256,
-        epochs=20,
+        epochs=12,
         optim=dict(name='adamw', learning_rate=2e-3, weight_decay=1e-4),
         method=dict(
           tau_base=0.97,
           projector=(256, 64),
           predictor=(256, 64),
-          views=image.get_config(
-            32, scale=(0.2, 1.0), interpolation='bilinear', solarize_prob=(0.0, 0.2), **colour
-          ),
+          views=image.get_config(32, **_pair.TINY_VIEWS),
           **sizes,
         ),
       ),

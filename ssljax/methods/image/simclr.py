@@ -67,16 +67,16 @@ def get_config(preset='imagenet'):
         ),
       ),
       'tiny': dict(
-        encoder=dict(name='resnet10', stem='cifar', width=16),
+        encoder=_pair.TINY_ENCODER,
         batch_size=256,
-        epochs=20,
+        epochs=12,
         optim=dict(name='adamw', learning_rate=2e-3, weight_decay=1e-4),
         method=dict(
           temperature=0.2,
           projector=(128, 64),
           view_stats='shared',
           chunk_size=0,
-          views=image.get_config(32, scale=(0.2, 1.0), interpolation='bilinear', **weak_colour),
+          views=image.get_config(32, **_pair.TINY_VIEWS),
         ),
       ),
     }[preset]
