@@ -29,12 +29,15 @@ def parse(argv: Sequence[str], define: Callable[[flags.FlagValues], None], usage
     sys.exit(0)
   try:
     rest = values(list(argv))
+    for name in values:
+      getattr(values[name].value, 'items', None)  # a config that could not be loaded raises here
   except flags.UnrecognizedFlagError as error:
     near = difflib.get_close_matches(error.flagname, list(values), n=1)
     hint = f', did you mean --{near[0]}?' if near else ''
     raise InputError(f'there is no flag --{error.flagname}{hint}') from error
-  except flags.Error as error:
-    raise InputError(str(error)) from error
+  except (flags.Error, InputError) as error:
+    # config_flags wraps what a config file raises, with its traceback as text.
+    raise InputError(str(_first_input_error(error) or error)) from error
   except (AttributeError, KeyError) as error:  # how config_flags says that a field is unknown
     seen, near = re.search(r"'(\w+)\\?'", str(error)), re.search(r'mean "(\w+)"', str(error))
     name = seen.group(1) if seen else str(error)
@@ -45,6 +48,14 @@ def parse(argv: Sequence[str], define: Callable[[flags.FlagValues], None], usage
   if len(rest) > 1:
     raise InputError(f'{rest[1]!r} is no flag: wanted --name=value')
   return values
+
+
+def _first_input_error(error: BaseException | None) -> InputError | None:
+  found = None
+  while error is not None:
+    found = error if isinstance(error, InputError) else found
+    error = error.__cause__ or error.__context__
+  return found
 
 
 def _last_line(error: Exception) -> str:

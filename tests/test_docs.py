@@ -3,6 +3,8 @@
 import importlib
 import pathlib
 import re
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -62,3 +64,10 @@ def test_ci_runs_the_readme_command():
   assert len(commands) == 2
   assert 'ssljax.main' in commands[0] and 'pytest' in commands[1]
   assert 'README.md' in (ROOT / '.ci' / 'run').read_text()
+
+
+def test_tables_are_those_of_the_result_files():
+  done = subprocess.run(
+    [sys.executable, ROOT / 'scripts' / 'tables.py', '--check'], capture_output=True, text=True
+  )
+  assert done.returncode == 0, 'README.md is out of date: python scripts/tables.py' + done.stderr
