@@ -3,7 +3,7 @@ import pathlib
 from setuptools import find_packages, setup
 
 EXTRAS = {
-  'tfds': ['tensorflow-datasets>=4.9.7', 'array-record>=0.5'],
+  'tfds': ['tensorflow-datasets>=4.9.7', 'array-record>=0.5', 'importlib-resources'],
   'tensorboard': ['tensorboardX>=2.6.4'],
   'notebooks': ['ipykernel', 'nbclient', 'nbformat'],
 }

@@ -112,6 +112,14 @@ def from_json(fields: dict) -> ConfigDict:
 
 def total_steps(config: ConfigDict, num_examples: int) -> int:
   """How many optimizer steps the run has; raises InputError where the fields cannot be met."""
+  for field, least in {
+    'log_every': 1,
+    'checkpoint_every': 1,
+    'micro_batches': 1,
+    'eval_every': 0,
+  }.items():
+    if config[field] < least:
+      raise InputError(f'{field} is {config[field]}, wanted at least {least}')
   if config.batch_size < 1 or config.batch_size > num_examples:
     raise InputError(
       f'batch_size is {config.batch_size}, wanted 1 to {num_examples}, the number of training '

@@ -67,7 +67,7 @@ def main(argv: Sequence[str]) -> None:
     batch_size=run.config.eval.batch_size,
     feature=values.feature,
   )
-  arrays = {'features': found.x, 'index': np.arange(len(found.x))}
+  arrays = {'features': found.x, 'index': found.index}
   if found.label is not None:
     arrays['label'] = found.label
   np.savez(out, **arrays)

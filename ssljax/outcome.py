@@ -11,6 +11,7 @@ from rich.table import Table
 
 from ssljax import methods, report, runtime, sharding, workdir
 from ssljax.augment import image
+from ssljax.data import pipeline
 from ssljax.evaluators import doctor
 from ssljax.program import Program
 
@@ -117,19 +118,17 @@ def finish(
 
 def pictures(config: ConfigDict, program: Program, train_state, source, key, rows: int = 8) -> dict:
   """What the method sees of a few training examples, for the report."""
-  with jax.transfer_guard('allow'):
-    first = [source[i] for i in range(min(rows, len(source)))]
-    batch = {name: np.stack([x[name] for x in first]) for name in first[0] if name != 'label'}
-    batch['index'] = np.arange(len(first), dtype=np.int32)
-    batch = sharding.put_replicated(batch, program.mesh)
-    seen = jax.jit(program.method.views)(key, batch)
-    views = {
-      name: np.asarray(image.to_display(x, config.method.views), np.float32)
-      for name, x in seen.items()
-      if x.ndim == 5 and 'views' in config.method
-    }
-    shown = {}
-    if program.method.show is not None:
-      shown = jax.jit(program.method.show)(train_state.params, train_state.state, batch, key)
-      shown = {title: np.asarray(x, np.float32) for title, x in shown.items()}
+  batch = next(pipeline.eval_batches(source, min(rows, len(source))))
+  batch = {name: array for name, array in batch.items() if name not in ('label', 'valid')}
+  batch = sharding.put_replicated(batch, program.mesh)
+  seen = jax.jit(program.method.views)(key, batch)
+  views = {
+    name: np.asarray(image.to_display(x, config.method.views), np.float32)
+    for name, x in seen.items()
+    if x.ndim == 5 and 'views' in config.method
+  }
+  shown = {}
+  if program.method.show is not None:
+    shown = jax.jit(program.method.show)(train_state.params, train_state.state, batch, key)
+    shown = {title: np.asarray(x, np.float32) for title, x in shown.items()}
   return {'views': views, 'pictures': shown}

@@ -14,9 +14,11 @@ from ssljax.program import Program
 
 
 class Features(NamedTuple):
-  """x: [N, D] float32; label: [N] int or None; image: the first examples as the data gives them."""
+  """x: [N, D] float32; index: [N] their places in the source; label: [N] int or None; image: the
+  first examples as the data gives them. Examples that cannot be read are not among them."""
 
   x: np.ndarray
+  index: np.ndarray
   label: np.ndarray | None
   image: np.ndarray | None
 
@@ -26,7 +28,7 @@ def extract(
 ) -> Features:
   """Embeds the first `limit` examples of a source; batches are padded to one compiled shape."""
   batch_size = -(-batch_size // program.mesh.size) * program.mesh.size
-  xs, labels, images = [], [], []
+  xs, indices, labels, images = [], [], [], []
   for batch in pipeline.eval_batches(source, batch_size, limit):
     valid, label = batch.pop('valid'), batch.pop('label', None)
     local = share(batch)
@@ -36,12 +38,14 @@ def extract(
     if feature not in named:
       raise InputError(f'eval.feature is {feature!r}, wanted one of {", ".join(named)}')
     xs.append(np.asarray(jax.device_get(named[feature]), np.float32)[valid])
+    indices.append(batch['index'][valid])
     if label is not None:
       labels.append(label[valid])
     if 'image' in batch and sum(map(len, images)) < 2000:
       images.append(batch['image'][valid])
   return Features(
     np.concatenate(xs),
+    np.concatenate(indices),
     np.concatenate(labels) if labels else None,
     np.concatenate(images) if images else None,
   )
@@ -56,14 +60,13 @@ def share(batch):
 
 def raw(source, *, limit: int) -> Features:
   """The inputs themselves, flattened."""
-  xs, labels = [], []
-  for batch in pipeline.eval_batches(source, 1024, limit):
-    valid = batch['valid']
-    x = batch['image'][valid]
-    xs.append(x.reshape(len(x), -1).astype(np.float32) / 255)
-    if 'label' in batch:
-      labels.append(batch['label'][valid])
-  return Features(np.concatenate(xs), np.concatenate(labels) if labels else None, None)
+  batches = [
+    {name: array[batch['valid']] for name, array in batch.items()}
+    for batch in pipeline.eval_batches(source, 1024, limit)
+  ]
+  whole = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+  x = whole['image'].reshape(len(whole['image']), -1).astype(np.float32) / 255
+  return Features(x, whole['index'], whole.get('label'), None)
 
 
 def probe(train: Features, test: Features, *, names, seed: int) -> dict[str, float]:
@@ -131,14 +134,13 @@ def evaluate(
     found = probe(train, test, names=settings.protocols, seed=config.seed)
     return {f'{name}/{which}': value for name, value in found.items()}
 
-  with jax.transfer_guard('allow'):
-    train, test = features(train_state)
-    metrics = without_labels(program, train_state, test, key=key)
-    if probed:
-      metrics = score(train, test, 'learned') | metrics
-    if probed and baselines:
-      inputs = (
-        raw(sources[split], limit=settings[f'{split}_examples']) for split in ('train', 'test')
-      )
-      metrics |= score(*features(program.init(key)), 'random') | score(*inputs, 'raw')
+  train, test = features(train_state)
+  metrics = without_labels(program, train_state, test, key=key)
+  if probed:
+    metrics = score(train, test, 'learned') | metrics
+  if probed and baselines:
+    inputs = (
+      raw(sources[split], limit=settings[f'{split}_examples']) for split in ('train', 'test')
+    )
+    metrics |= score(*features(program.init(key)), 'random') | score(*inputs, 'raw')
   return metrics, test

@@ -8,6 +8,7 @@ import signal
 import time
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
@@ -59,6 +60,12 @@ def train(config: ConfigDict, folder: str | os.PathLike) -> dict | None:
       return workdir.read_json(folder / 'summary.json')
     if start:
       say(f'continuing at step {start} of {steps}')
+    if config.micro_batches > 1 and 'batch_stats' in str(jax.tree.structure(train_state.state)):
+      say(
+        f'warning: with micro_batches={config.micro_batches} batch norm takes its statistics over '
+        f'{config.batch_size // config.micro_batches} examples; all else is as in one batch of '
+        f'{config.batch_size}'
+      )
     writer = stack.enter_context(
       MetricsWriter(folder / 'metrics.jsonl' if first else None, config.tensorboard)
     )
@@ -105,25 +112,26 @@ def train(config: ConfigDict, folder: str | os.PathLike) -> dict | None:
       say(f'stopped and saved at step {step} of {steps}; the same command goes on from there')
       return None
     if test is None:  # killed between the last checkpoint and the report
-      metrics, test = probing.evaluate(
-        program, train_state, sources, config, key=key, baselines=True
-      )
-      watch.record({'step': step, **metrics})
-    return outcome.finish(
-      folder,
-      config,
-      program,
-      train_state,
-      history=read_metrics(folder / 'metrics.jsonl') if first else watch.history,
-      metrics=metrics,
-      test=test,
-      sources=sources,
-      key=key,
-      steps=steps,
-      images_per_second=watch.images / watch.seconds if watch.seconds else 0.0,
-      seconds=time.perf_counter() - begun,
-      say=say,
-    )
+      with watch.paused():
+        metrics, test = probing.evaluate(
+          program, train_state, sources, config, key=key, baselines=True
+        )
+        watch.record({'step': step, **metrics})
+  return outcome.finish(
+    folder,
+    config,
+    program,
+    train_state,
+    history=read_metrics(folder / 'metrics.jsonl') if first else watch.history,
+    metrics=metrics,
+    test=test,
+    sources=sources,
+    key=key,
+    steps=steps,
+    images_per_second=watch.images / watch.seconds if watch.seconds else 0.0,
+    seconds=time.perf_counter() - begun,
+    say=say,
+  )
 
 
 def open_data(config: ConfigDict, mesh, say):
@@ -169,11 +177,13 @@ def starts_epoch(step: int, config: ConfigDict, source) -> bool:
 
 
 def refresh(program: Program, train_state, source, config: ConfigDict, key, step: int):
-  """Gives the method the features of all training data, in index order."""
+  """Gives the method the features of all training data, by index; zero where it is unreadable."""
   found = probing.extract(
     program, train_state, source, limit=len(source), batch_size=config.eval.batch_size
   )
-  x = sharding.put_replicated(found.x, program.mesh)
+  features = np.zeros((len(source), found.x.shape[1]), np.float32)
+  features[found.index] = found.x
+  x = sharding.put_replicated(features, program.mesh)
   return train_state._replace(
     state=program.refresh(train_state.params, train_state.state, x, jax.random.fold_in(key, step))
   )

@@ -38,9 +38,10 @@ class Watch:
 
   @contextlib.contextmanager
   def paused(self):
-    """Around what is not training: evaluation, saving."""
+    """Around what is not training, evaluation and saving: not timed, and free to transfer."""
     self.look()
-    yield
+    with jax.transfer_guard('allow'):
+      yield
     self._looked = time.perf_counter()
 
   def stepped(self, step: int, metrics) -> None:

@@ -1,0 +1,82 @@
+"""The loop on a method that costs nothing: epochs, streams, and what is written."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import small
+
+from ssljax import config, train
+from ssljax.method import two_part
+from ssljax.methods.image import simclr
+from ssljax.report.metrics import read
+
+
+def linear_method(settings, nets):
+  """Predicts the mean colour; remembers the features it was given at each refresh."""
+
+  def init(rng, batch):
+    params = {'kernel': 0.1 * jax.random.normal(rng, (small.SIZE**2 * 3, 3))}
+    state = {'bank': jnp.zeros((64, 3)), 'refreshed': jnp.int32(0), 'index_sum': jnp.int32(0)}
+    return params, state
+
+  def features(params, batch):
+    x = batch['image'].reshape(len(batch['image']), -1) / 255
+    return x @ params['kernel']
+
+  def forward(params, state, batch, rng, step):
+    return features(params, batch), state | {'index_sum': state['index_sum'] + batch['index'].sum()}
+
+  def objective(params, state, z, batch, rng, step):
+    return ((z - batch['image'].mean((1, 2)) / 255) ** 2).mean(), (state, {})
+
+  def refresh(params, state, x, rng):
+    return state | {'bank': x, 'refreshed': state['refreshed'] + 1}
+
+  def embed(params, state, batch):
+    return {'features': features(params, batch)}
+
+  return two_part(init=init, forward=forward, objective=objective, embed=embed, refresh=refresh)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+  monkeypatch.setattr(simclr, 'make', linear_method)
+  path = tmp_path / 'images.npz'
+  np.savez(path, train_x=small.SOURCE.arrays['image'])
+  ended = []
+  monkeypatch.setattr(
+    train.outcome, 'finish', lambda *args, **options: ended.append(args[3]) or options
+  )
+
+  def run(name, **fields):
+    c = config.get_config('simclr,npz,preset=tiny')
+    c.data.path = str(path)
+    c.update(steps=12, batch_size=16, log_every=1, checkpoint_every=5)
+    c.optim.warmup_fraction = 0.0
+    c.update_from_flattened_dict(fields)
+    summary = train.train(c, tmp_path / name)
+    return ended[-1], summary, read(tmp_path / name / 'metrics.jsonl')
+
+  return run
+
+
+def test_epochs_refresh_and_metrics(run):
+  state, options, lines = run('run')
+  # 64 examples in batches of 16: epochs begin with the steps 1, 5 and 9.
+  assert int(state.state['refreshed']) == 3
+  assert np.abs(state.state['bank']).min(axis=1).max() > 0
+  assert int(state.state['index_sum']) == 3 * sum(range(64))
+  steps = [line for line in lines if 'loss' in line]
+  assert [line['step'] for line in steps] == list(range(1, 13))
+  assert steps[-1]['loss'] < steps[0]['loss']
+  assert all(0 <= line['data_wait_fraction'] <= 1 for line in steps[1:])
+  assert options['test'].label is None and not any('knn' in name for name in options['metrics'])
+
+
+def test_streamed_or_resident_or_accumulated_is_the_same_run(run):
+  kept, _, _ = run('kept', **{'data.resident': 'yes'})
+  streamed, _, _ = run('streamed', **{'data.resident': 'no'})
+  parts, _, _ = run('parts', micro_batches=2)
+  jax.tree.map(np.testing.assert_array_equal, kept, streamed)
+  np.testing.assert_allclose(parts.params['kernel'], kept.params['kernel'], rtol=1e-4, atol=1e-6)
