@@ -33,7 +33,8 @@ setup(
     'scikit-learn>=1.5',
     'scipy>=1.13',
   ],
-  extras_require=EXTRAS | {'test': ['pytest>=8', 'ruff>=0.8', *sum(EXTRAS.values(), [])]},
+  extras_require=EXTRAS
+  | {'test': ['pytest>=8', 'pytest-xdist>=3.5', 'ruff>=0.8', *sum(EXTRAS.values(), [])]},
   classifiers=[
     'License :: OSI Approved :: Apache Software License',
     'Programming Language :: Python :: 3',

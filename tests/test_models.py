@@ -336,10 +336,12 @@ def test_vit_remat_and_stochastic_depth():
     net, x, params, _ = make_vit(remat=remat)
 
     def loss(params, net=net, x=x):
-      return jnp.square(net.apply(params, {}, x, train=True)[0]['features']).sum()
+      # Not the square: after a layer norm that is constant, and its gradient but rounding.
+      return jnp.sin(net.apply(params, {}, x, train=True)[0]['features']).sum()
 
     gradients.append(jax.grad(loss)(params))
-  jax.tree.map(functools.partial(assert_allclose, atol=1e-5), *gradients)
+  jax.tree.map(functools.partial(assert_allclose, rtol=1e-4, atol=1e-4), *gradients)
+  assert max(np.abs(g).max() for g in jax.tree.leaves(gradients[0])) > 1
 
   # A sample either skips both branches, or one is scaled by 1 / (1 - rate).
   block = vit.Block(heads=2, drop_path=0.5)
