@@ -75,7 +75,6 @@ def open_folder(
     preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
     cleanup_tmp_directories=not read_only,
     create=not read_only,
-    read_only=read_only,
     enable_async_checkpointing=True,
   )
   with ocp.CheckpointManager(folder.absolute(), options=options) as manager:
