@@ -8,5 +8,5 @@ from ssljax import config
 
 def get_config():
   c = config.get_config('simclr,digits')
-  c.steps = 400
+  c.steps = 300
   return c
