@@ -43,5 +43,5 @@ def open_run(folder: str | pathlib.Path) -> Run:
     restored = checkpoints.restore(program.abstract)
   if restored is None:
     raise InputError(f'{folder} has no checkpoint yet')
-  key = jax.device_put(jax.random.key(run_config.seed), sharding.replicated(mesh))
+  key = sharding.make_key(run_config.seed, mesh)
   return Run(config.from_json(fields), program, *restored, key, sources)

@@ -87,7 +87,8 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def put_batch(batch, mesh: Mesh):
   """This process's rows of a batch (NumPy, leading axis) -> global arrays split over the mesh."""
   sharding = NamedSharding(mesh, BATCH)
-  return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+  with jax.transfer_guard('allow'):  # this is the transfer that is meant
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
 
 
 def put_replicated(tree, mesh: Mesh):
@@ -96,6 +97,11 @@ def put_replicated(tree, mesh: Mesh):
   return jax.tree.map(
     lambda x: jax.make_array_from_callback(np.shape(x), sharding, lambda i: np.asarray(x)[i]), tree
   )
+
+
+def make_key(seed: int, mesh: Mesh):
+  """The run's random key, on every device of the mesh."""
+  return jax.jit(jax.random.key, static_argnums=0, out_shardings=replicated(mesh))(seed)
 
 
 def to_host(tree):

@@ -39,7 +39,7 @@ def train(config: ConfigDict, folder: str | os.PathLike) -> dict | None:
   sources, resident = open_data(config, mesh, say)
   steps = configs.total_steps(config, len(sources['train']))
   program = make_program(config, mesh, sources['train'], steps=steps)
-  key = jax.device_put(jax.random.key(config.seed), sharding.replicated(mesh))
+  key = sharding.make_key(config.seed, mesh)
   best = bool(config.checkpoint.keep_best)
   if first and not (folder / 'config.json').is_file():  # all of the config has been used by now
     workdir.write_json(folder / 'config.json', fields)

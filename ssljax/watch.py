@@ -23,9 +23,8 @@ class Watch:
   def __init__(self, *, batch_size: int, steps: int, start: int, log_every: int, write, say):
     self._batch_size, self._log_every = batch_size, log_every
     self._write, self._progress = write, Progress(steps, start, say)
-    self._pending = []
-    self._waited = 0.0
-    self._looked = None
+    self._pending, self._uncounted = [], 0
+    self._waited, self._looked = 0.0, None
     self.history = []
     self.images, self.seconds, self.skipped = 0, 0.0, 0
 
@@ -51,7 +50,7 @@ class Watch:
     self._pending.append((step, metrics))
     if self._looked is None:  # the first step compiles: timing begins after it
       jax.block_until_ready(metrics)
-      self._looked, self._waited = time.perf_counter(), 0.0
+      self._looked, self._waited, self._uncounted = time.perf_counter(), 0.0, 1
     if step % self._log_every == 0:
       self.look()
 
@@ -62,7 +61,8 @@ class Watch:
     steps = [step for step, _ in self._pending]
     values = jax.device_get([metrics for _, metrics in self._pending])
     now = time.perf_counter()
-    elapsed, images = now - self._looked, len(steps) * self._batch_size
+    elapsed = now - self._looked
+    images = (len(steps) - self._uncounted) * self._batch_size
     for step, metrics in zip(steps, values, strict=True):
       bad = [n for n in ('loss', 'grad_norm') if not math.isfinite(metrics.get(n, 0.0))]
       if bad:
@@ -71,13 +71,14 @@ class Watch:
           'saved; lower optim.learning_rate, set optim.clip_norm, or look at the data'
         )
     line = {'step': steps[-1]} | {name: float(value) for name, value in values[-1].items()}
-    if elapsed > 0:
+    if images:
       line['images_per_second'] = images / elapsed
       line['data_wait_fraction'] = min(self._waited / elapsed, 1.0)
     if self.skipped:
       line['skipped_examples'] = self.skipped
     self.images, self.seconds = self.images + images, self.seconds + elapsed
-    self._pending, self._looked, self._waited = [], now, 0.0
+    self._pending, self._uncounted = [], 0
+    self._looked, self._waited = now, 0.0
     self.record(line)
     self._progress(line)
 

@@ -37,13 +37,13 @@ def test_steps_are_finite_stable_and_compile_once(name):
   program = small.make(name)
   before = program.init(small.key())
   spec = jax.tree.map(lambda x: (x.shape, x.dtype), before)
-  norm = float(sum((x.astype(jnp.float32) ** 2).sum() for x in jax.tree.leaves(before.params)))
+  params = jax.device_get(before.params)  # the step donates them
   after, losses = small.run(program, before, 0, 3)
   assert np.isfinite(losses).all()
   assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == spec
   assert program.step._cache_size() == 1
-  moved = float(sum((x.astype(jnp.float32) ** 2).sum() for x in jax.tree.leaves(after.params)))
-  assert int(after.step) == 3 and moved != norm
+  moved = jax.tree.map(lambda a, b: bool((a != b).any()), jax.device_get(after.params), params)
+  assert int(after.step) == 3 and all(jax.tree.leaves(moved))
   assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(after.params))
 
 

@@ -7,7 +7,6 @@ import pathlib
 
 import nbformat
 import pytest
-from conftest import QUICK_TO_COMPILE
 from ipykernel.kernelspec import write_kernel_spec
 from matplotlib.image import imread
 from nbclient import NotebookClient
@@ -47,7 +46,7 @@ def test_runs_and_shows(name, tmp_path, monkeypatch):
   monkeypatch.setenv('JUPYTER_RUNTIME_DIR', str(tmp_path / 'runtime'))
   monkeypatch.setenv('IPYTHONDIR', str(tmp_path / 'ipython'))
   monkeypatch.setenv('PYTHONPATH', os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')]))
-  monkeypatch.setenv('XLA_FLAGS', QUICK_TO_COMPILE)  # one device, unless the notebook makes more
+  monkeypatch.delenv('XLA_FLAGS')  # one device, unless the notebook makes more
   monkeypatch.setenv('SSLJAX_SHORT', '1')
   monkeypatch.delenv('MPLBACKEND', raising=False)
 

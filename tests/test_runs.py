@@ -113,16 +113,35 @@ def test_told_to_stop_it_saves_and_goes_on_with_other_devices(images, tmp_path):
   assert not (moved / 'summary.json').exists()
   said = finish(start(flags('byol', images, moved, 'checkpoint_every=1000'), devices=2))
   assert 'continuing at step' in said
-
-  def losses(folder):
-    lines = map(json.loads, (folder / 'metrics.jsonl').read_text().splitlines())
-    return {line['step']: line['loss'] for line in lines if 'loss' in line}
-
   wanted, seen = losses(whole), losses(moved)
   assert set(seen) == set(wanted)
   step = int(said.split('continuing at step ')[1].split()[0])
   for near in range(step, step + 10):
     np.testing.assert_allclose(seen[near], wanted[near], rtol=1e-3)
+
+
+def losses(folder):
+  lines = map(json.loads, (folder / 'metrics.jsonl').read_text().splitlines())
+  return {line['step']: line['loss'] for line in lines if 'loss' in line}
+
+
+def test_two_processes_are_one_run(images, tmp_path):
+  one, two = tmp_path / 'one', tmp_path / 'two'
+  more = ('steps=8', 'mesh.fsdp=2', "eval.protocols=('knn-v1',)", 'report=True')
+  finish(start(flags('simclr', images, one, *more), devices=4))
+  launcher = [sys.executable, ROOT / 'scripts' / 'launch_local.py', '--processes=2', '--']
+  env = os.environ | {'XLA_FLAGS': '--xla_force_host_platform_device_count=2' + QUICK_TO_COMPILE}
+  done = subprocess.run(
+    [*launcher, sys.executable, '-m', 'ssljax.main', *flags('simclr', images, two, *more)],
+    cwd=ROOT, env=env, capture_output=True, text=True, timeout=300,
+  )  # fmt: skip
+  assert done.returncode == 0, done.stderr[-2000:]
+  assert summary(two)['process_count'] == 2 and summary(two)['device_count'] == 4
+  assert (two / 'report.html').is_file() and done.stdout.count('accuracy, %') == 1
+  seen, wanted = losses(two), losses(one)
+  assert set(seen) == set(wanted) == set(range(1, 9))
+  for step in range(1, 4):
+    np.testing.assert_allclose(seen[step], wanted[step], rtol=1e-3)
 
 
 def call(module, *argv, capsys):
