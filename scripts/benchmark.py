@@ -144,7 +144,7 @@ def data_wait():
   }
 
 
-def nt_xent_memory(pairs=65536, dim=128, chunk=2048):
+def nt_xent_memory(pairs=65536, dim=128, chunk=256):
   """The chunked NT-Xent, value and gradient, at a size whose similarities would take 64 GiB."""
   import jax
 
