@@ -35,8 +35,8 @@ def use_compilation_cache(where: str = 'auto') -> None:
 def connect(coordinator: str = '', num_processes: int = 0, process_id: int = -1) -> None:
   """Joins the other processes of this run, before anything touches a device.
 
-  Empty arguments leave it to jax, which knows Slurm, Open MPI, GKE and Cloud TPU from their
-  environment; where nothing says that there is more than one process, nothing happens.
+  Empty arguments leave it to jax where the environment of Slurm, Open MPI or Cloud TPU, or
+  JAX_NUM_PROCESSES, says that there is more than one process; elsewhere nothing happens.
   """
   if jax.distributed.is_initialized():
     return
