@@ -18,7 +18,8 @@ from ssljax.errors import InputError
 class Checkpoints(NamedTuple):
   """save:    (step, train_state, metrics) -> None, asynchronous.
   restore: (target) -> (train_state, step) of the newest readable checkpoint, or None if there is
-           none; `target` is the state as ShapeDtypeStructs with the shardings of this run's mesh.
+           none; `target` is the state as ShapeDtypeStructs with the shardings of this run's mesh,
+           or None for plain NumPy arrays, whatever they are.
   steps:   () -> saved steps.
   wait:    () -> None, until everything is on disk.
   """

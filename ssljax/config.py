@@ -4,6 +4,7 @@ import ml_collections
 from ml_collections import ConfigDict, config_dict
 
 from ssljax import data, methods, models, optim
+from ssljax.augment import image
 from ssljax.errors import InputError
 
 PRESETS = ('tiny', 'cifar', 'imagenet')
@@ -31,7 +32,8 @@ def get_config(arg: str = 'simclr,digits') -> ConfigDict:
 
   arg: a method (`python -m ssljax.list`) and a data set (a source in ssljax/data or the name of a
     TFDS set), and if wanted `preset=tiny|cifar|imagenet`, the size of image whose settings the
-    method takes (the data set's own otherwise), and `encoder=` another network than the preset's.
+    method takes (the data set's own otherwise; a method may have further ones in `PRESETS`), and
+    `encoder=` another network than the preset's.
 
   The method gives `method`, `optim`, `encoder`, `batch_size` and `epochs`; the data set gives
   `data`. Raises InputError for a name that is not known, with the nearest that is.
@@ -40,8 +42,9 @@ def get_config(arg: str = 'simclr,digits') -> ConfigDict:
   module = methods.load(method_name)
   source = data.get_config(dataset)
   preset = options.get('preset', source.preset)
-  if preset not in PRESETS:
-    raise InputError(f'preset is {preset!r}, wanted one of {", ".join(PRESETS)}')
+  presets = (*PRESETS, *getattr(module, 'PRESETS', ()))
+  if preset not in presets:
+    raise InputError(f'preset is {preset!r}, wanted one of {", ".join(presets)}')
   settings = module.get_config(preset)
   config = ConfigDict(
     {
@@ -49,6 +52,8 @@ def get_config(arg: str = 'simclr,digits') -> ConfigDict:
       'steps': config_dict.placeholder(int),  # if not given, `epochs` decides
       'epochs': float(settings.epochs),
       'batch_size': settings.batch_size,
+      'init_from': '',  # workdir of a run whose newest `init_parts` this one begins with
+      'init_parts': ('encoder',),
       'micro_batches': 1,  # > 1: exact gradient accumulation, see method.make_gradient
       'compute_dtype': 'float32',
       'log_every': 10,
@@ -91,12 +96,14 @@ def get_config(arg: str = 'simclr,digits') -> ConfigDict:
 
 def _fit_views(views: ConfigDict, config: ConfigDict) -> None:
   """Ties what views, data and encoder must agree on; a flag that changes one changes all."""
-  if config.data.image_size:
-    views.size = min(views.size, config.data.image_size)
-  for field in ('mean', 'std'):
-    views[field] = config.data.get_ref(field)
+  several = [views] if 'size' in views else list(views.values())
+  for view in several:
+    if config.data.image_size:
+      view.size = min(view.size, config.data.image_size)
+    for field in ('mean', 'std'):
+      view[field] = config.data.get_ref(field)
   if 'image_size' in config.encoder:
-    config.encoder.image_size = views.get_ref('size')
+    config.encoder.image_size = image.main(views).get_ref('size')
 
 
 def from_json(fields: dict) -> ConfigDict:

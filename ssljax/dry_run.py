@@ -21,7 +21,7 @@ def figures(config: ConfigDict) -> dict:
   steps = configs.total_steps(config, len(source))
   program = make_program(config, mesh, source, steps=steps)
   split = NamedSharding(mesh, sharding.BATCH)
-  spec = example_batch(source, config.batch_size)
+  spec = example_batch(source, config.batch_size, program.method.labels)
   batch = {
     name: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=split)
     for name, s in spec.items()

@@ -26,7 +26,15 @@ class Method(NamedTuple):
            gives it.
   views:   (rng, batch) -> batch. Every random choice made for an example happens here.
   update:  (params, state, step) -> state, after the optimizer step: moving-average teachers.
+  constrain: (params) -> params, after the optimizer step and before `update`: unit prototypes.
   refresh: (params, state, features, rng) -> state, between epochs: cluster labels, neighbours.
+  refresh_every: epochs from one refresh to the next; 0 for one before the first step only.
+  select:  (state, index, rng) -> {name: int32 [B]} with 'index' and each of `partners`: the
+           method's own choice of examples, given the one whose turn it is. The batch then has the
+           'image' of 'index', and of a partner 'neighbor' 'neighbor_image'. Needs a set that is
+           kept on the devices.
+  partners: names of the further examples that `select` chooses.
+  labels: whether the batch has 'label' too, for methods that learn from labels.
   forward, objective: the two halves of `loss`, see `two_part`; needed for gradient accumulation.
   step:    (tx) -> ((train_state, batch, rng) -> (train_state, metrics)), for methods that need more
            than one optimizer step a batch; replaces the step made here.
@@ -46,7 +54,12 @@ class Method(NamedTuple):
   embed: Callable
   views: Callable = _unchanged_batch
   update: Callable = _unchanged_state
+  constrain: Callable | None = None
   refresh: Callable | None = None
+  refresh_every: int = 1
+  select: Callable | None = None
+  partners: tuple[str, ...] = ()
+  labels: bool = False
   forward: Callable | None = None
   objective: Callable | None = None
   step: Callable | None = None
@@ -89,6 +102,8 @@ def make_init(method: Method, tx: optax.GradientTransformation) -> Callable:
 
   def init(rng, batch):
     params, state = method.init(rng, method.views(rng, batch))
+    if method.constrain is not None:
+      params = method.constrain(params)
     return TrainState(jnp.zeros((), jnp.int32), params, tx.init(params), state)
 
   return init
@@ -159,6 +174,8 @@ def make_train_step(
     )
     updates, opt_state = tx.update(grads, train_state.opt_state, train_state.params)
     params = optax.apply_updates(train_state.params, updates)
+    if method.constrain is not None:
+      params = method.constrain(params)
     state = method.update(params, state, train_state.step)
     metrics = {**metrics, 'loss': loss, 'grad_norm': optax.tree.norm(grads)}
     return TrainState(train_state.step + 1, params, opt_state, state), metrics

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 
 class Net(NamedTuple):
@@ -95,5 +96,27 @@ def over_views(net: Net, *, view_stats: str) -> Net:
       params, state, flat(x), train=train, rng=rng, bn_groups=groups, **options
     )
     return jax.tree.map(lambda y: y.reshape(*x.shape[:2], *y.shape[1:]), outputs), state
+
+  return Net(init, apply)
+
+
+def over_sizes(net: Net, *, view_stats: str) -> Net:
+  """`net` on views of several sizes, {'global': [B, V, ...], 'local': [B, W, ...]}: [B, V + W, D].
+
+  The outputs are the net's features, those of 'global' first. Each size passes by itself, with
+  batch statistics of its own, as in the published code of multi-crop methods.
+  """
+  one = over_views(net, view_stats=view_stats)
+
+  def init(rng, x, **options):
+    return one.init(rng, x['global'], **options)
+
+  def apply(params, state, x, *, train, rng=None, **options):
+    parts = []
+    for i, name in enumerate(sorted(x)):
+      size_rng = None if rng is None else jax.random.fold_in(rng, i)
+      outputs, state = one.apply(params, state, x[name], train=train, rng=size_rng, **options)
+      parts.append(features(outputs))
+    return jnp.concatenate(parts, axis=1), state
 
   return Net(init, apply)

@@ -13,7 +13,7 @@ from ssljax import methods, report, runtime, sharding, workdir
 from ssljax.augment import image
 from ssljax.data import pipeline
 from ssljax.evaluators import doctor
-from ssljax.program import Program
+from ssljax.program import Program, with_own_partners
 
 
 def params_sha256(params) -> str:
@@ -120,13 +120,16 @@ def pictures(config: ConfigDict, program: Program, train_state, source, key, row
   """What the method sees of a few training examples, for the report."""
   batch = next(pipeline.eval_batches(source, min(rows, len(source))))
   batch = {name: array for name, array in batch.items() if name not in ('label', 'valid')}
-  batch = sharding.put_replicated(batch, program.mesh)
-  seen = jax.jit(program.method.views)(key, batch)
-  views = {
-    name: np.asarray(image.to_display(x, config.method.views), np.float32)
-    for name, x in seen.items()
-    if x.ndim == 5 and 'views' in config.method
-  }
+  batch = sharding.put_replicated(with_own_partners(program.method, batch), program.mesh)
+  views = {}
+  if 'views' in config.method:
+    size = image.main(config.method.views)
+    seen = jax.tree_util.tree_leaves_with_path(jax.jit(program.method.views)(key, batch))
+    views = {
+      sharding.path_name(path): np.asarray(image.to_display(x, size), np.float32)
+      for path, x in seen
+      if x.ndim == 5 and x.shape[-1] in (1, 3)
+    }
   shown = {}
   if program.method.show is not None:
     shown = jax.jit(program.method.show)(train_state.params, train_state.state, batch, key)

@@ -10,7 +10,7 @@ from ssljax import sharding
 from ssljax.data import pipeline
 from ssljax.errors import InputError
 from ssljax.evaluators import label_free, protocols
-from ssljax.program import Program
+from ssljax.program import Program, with_own_partners
 
 
 class Features(NamedTuple):
@@ -65,7 +65,8 @@ def raw(source, *, limit: int) -> Features:
     for batch in pipeline.eval_batches(source, 1024, limit)
   ]
   whole = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
-  x = whole['image'].reshape(len(whole['image']), -1).astype(np.float32) / 255
+  x = whole['image'].astype(np.float32) / 255 if 'image' in whole else whole['x']
+  x = x.reshape(len(x), -1)
   return Features(x, whole['index'], whole.get('label'), None)
 
 
@@ -94,7 +95,7 @@ def without_labels(program: Program, train_state, test: Features, *, key, views:
     if rows:
       index = np.arange(rows, dtype=np.int32)
       local = share({'image': test.image[:rows], 'index': index})
-      batch = sharding.put_batch(local, program.mesh)
+      batch = sharding.put_batch(with_own_partners(program.method, local), program.mesh)
       seen = []
       while sum(x.shape[1] for x in seen) < views:
         draw = jax.random.fold_in(key, len(seen))

@@ -9,10 +9,12 @@ from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
 from ssljax import methods, models, optim, sharding
+from ssljax.data import pipeline
 from ssljax.errors import InputError
 from ssljax.method import Method, make_init, make_train_step
 
 DTYPES = ('float32', 'bfloat16')
+SELECT = 2  # of the streams of random numbers of a step; `make_train_step` takes 0 and 1
 
 
 class Program(NamedTuple):
@@ -50,19 +52,31 @@ def make_method(config: ConfigDict, *, steps: int, num_examples: int) -> Method:
   return methods.load(settings.name).make(settings, {'encoder': encoder})
 
 
-def example_batch(source, rows: int) -> dict[str, jax.ShapeDtypeStruct]:
-  """The shapes of a batch as training gets it: labels are for evaluators only."""
+def example_batch(source, rows: int, labels: bool = False) -> dict[str, jax.ShapeDtypeStruct]:
+  """The shapes of a batch as training gets it: labels are for evaluators unless asked for."""
   batch = {
     name: jax.ShapeDtypeStruct((rows, *value.shape), value.dtype)
-    for name, value in source[0].items()
-    if name != 'label'
+    for name, value in pipeline.inputs(source[0], labels).items()
   }
   return batch | {'index': jax.ShapeDtypeStruct((rows,), jnp.int32)}
 
 
-def gather(batch, resident):
-  """Adds the rows of device-resident arrays that the batch's 'index' names."""
-  return {**batch, **{name: array[batch['index']] for name, array in resident.items()}}
+def gather(batch, resident, chosen=None):
+  """Adds the rows of device-resident arrays that 'index' names, and those of chosen partners."""
+  chosen = chosen or {}
+  batch = {**batch, 'index': chosen.get('index', batch['index'])}
+  rows = {name: array[batch['index']] for name, array in resident.items()}
+  for partner, index in chosen.items():
+    if partner != 'index':
+      rows |= {f'{partner}_{name}': array[index] for name, array in resident.items()}
+      rows[f'{partner}_index'] = index
+  return batch | rows
+
+
+def with_own_partners(method: Method, batch):
+  """A batch for looking at a method that selects partners: each example is its own."""
+  own = {f'{p}_{name}': array for p in method.partners for name, array in batch.items()}
+  return batch | own
 
 
 def make_program(config: ConfigDict, mesh: Mesh, source, *, steps: int) -> Program:
@@ -77,7 +91,7 @@ def make_program(config: ConfigDict, mesh: Mesh, source, *, steps: int) -> Progr
   tx = optim.make(
     config.optim, total_steps=steps, batch_size=config.batch_size, frozen=method.frozen
   )
-  spec = example_batch(source, rows=2)
+  spec = with_own_partners(method, example_batch(source, rows=2, labels=method.labels))
 
   def init(key):
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), spec)
@@ -89,7 +103,12 @@ def make_program(config: ConfigDict, mesh: Mesh, source, *, steps: int) -> Progr
   train_step = make_train_step(method, tx, micro_batches=config.micro_batches)
 
   def step(train_state, batch, resident, key):
-    batch = jax.lax.with_sharding_constraint(gather(batch, resident), split)
+    chosen = None
+    if method.select is not None:
+      rng = jax.random.fold_in(jax.random.fold_in(key, train_state.step), SELECT)
+      chosen = method.select(train_state.state, batch['index'], rng)
+    kept = pipeline.inputs(resident, method.labels)
+    batch = jax.lax.with_sharding_constraint(gather(batch, kept, chosen), split)
     return train_step(train_state, batch, key)
 
   return Program(

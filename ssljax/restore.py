@@ -1,9 +1,10 @@
-"""A finished or stopped run, opened again to be looked at."""
+"""A finished or stopped run, opened again to be looked at or to begin another with."""
 
 import pathlib
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from ssljax import checkpoint, config, data, runtime, sharding, workdir
@@ -45,3 +46,52 @@ def open_run(folder: str | pathlib.Path) -> Run:
     raise InputError(f'{folder} has no checkpoint yet')
   key = sharding.make_key(run_config.seed, mesh)
   return Run(config.from_json(fields), program, *restored, key, sources)
+
+
+def start_from(folder: str | pathlib.Path, parts, train_state, say=print):
+  """The train state with the `parts` that the newest checkpoint of another run has.
+
+  parts: names such as 'encoder'. An array at '.../encoder/tail' of the parameters or the state, a
+    teacher's and its batch statistics too, becomes the array at that very path of the other run, or
+    else the one at 'params/encoder/tail' or 'state/stats/encoder/tail'.
+
+  Raises InputError if the folder holds no run, or one without these parts or with other shapes.
+  """
+  folder = pathlib.Path(folder)
+  fields = workdir.read_config(folder)
+  with checkpoint.open_folder(
+    folder / 'checkpoints', fields, versions=runtime.versions(), read_only=True
+  ) as checkpoints:
+    restored = checkpoints.restore(None)
+  if restored is None:
+    raise InputError(f'init_from is {folder}, and it has no checkpoint yet')
+  saved = {
+    sharding.path_name(path): np.asarray(x)
+    for path, x in jax.tree_util.tree_leaves_with_path(restored[0])
+  }
+  taken = []
+
+  def take(path, old):
+    name = sharding.path_name(path)
+    part = next((p for p in parts if f'/{p}/' in f'/{name}/'), None)
+    if part is None or not name.startswith(('params/', 'state/')):
+      return old
+    tail = f'/{name}'.rsplit(f'/{part}/', 1)[-1]
+    places = (name, f'params/{part}/{tail}', f'state/stats/{part}/{tail}')
+    found = next((saved[place] for place in places if place in saved), None)
+    if found is None:
+      raise InputError(f'init_from is {folder}, and its run has no {name}: wanted the same {part}')
+    if found.shape != old.shape:
+      raise InputError(
+        f'init_from is {folder}, where {name} has shape {list(found.shape)}, '
+        f'wanted {list(old.shape)}'
+      )
+    taken.append(name)
+    return sharding.put_like(found.astype(old.dtype), old)
+
+  train_state = jax.tree_util.tree_map_with_path(take, train_state)
+  for part in parts:
+    if not any(f'/{part}/' in f'/{name}' for name in taken):
+      raise InputError(f'init_parts has {part!r}, which this method does not have')
+  say(f'{len(taken)} arrays of {", ".join(parts)} from step {restored[1]} of {folder}')
+  return train_state

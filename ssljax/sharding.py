@@ -99,6 +99,11 @@ def put_replicated(tree, mesh: Mesh):
   )
 
 
+def put_like(x, old):
+  """A host array with the sharding of `old`; every process must pass equal values."""
+  return jax.make_array_from_callback(np.shape(x), old.sharding, lambda i: x[i])
+
+
 def make_key(seed: int, mesh: Mesh):
   """The run's random key, on every device of the mesh."""
   return jax.jit(jax.random.key, static_argnums=0, out_shardings=replicated(mesh))(seed)

@@ -12,7 +12,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from ssljax import checkpoint, data, outcome, probing, runtime, sharding, workdir
+from ssljax import checkpoint, data, outcome, probing, restore, runtime, sharding, workdir
 from ssljax import config as configs
 from ssljax.data import pipeline
 from ssljax.errors import InputError
@@ -40,6 +40,15 @@ def train(config: ConfigDict, folder: str | os.PathLike) -> dict | None:
   steps = configs.total_steps(config, len(sources['train']))
   program = make_program(config, mesh, sources['train'], steps=steps)
   key = sharding.make_key(config.seed, mesh)
+  if program.method.labels and 'label' not in sources['train'][0]:
+    raise InputError(
+      f'method {config.method.name} learns from labels, and data {config.data.name} has none'
+    )
+  if program.method.select is not None and not resident:
+    raise InputError(
+      f'method {config.method.name} chooses its examples, which needs them on the devices: wanted '
+      'data.resident=yes'
+    )
   best = bool(config.checkpoint.keep_best)
   if first and not (folder / 'config.json').is_file():  # all of the config has been used by now
     workdir.write_json(folder / 'config.json', fields)
@@ -53,6 +62,8 @@ def train(config: ConfigDict, folder: str | os.PathLike) -> dict | None:
     # The newest readable checkpoint goes on; without one the run begins.
     restored = checkpoints.restore(program.abstract)
     train_state, start = restored or (program.init(key), 0)
+    if config.init_from and restored is None:
+      train_state = restore.start_from(config.init_from, config.init_parts, train_state, say)
     if start > steps:
       raise InputError(f'steps is {steps}, but the run in {folder} is at step {start} already')
     if start == steps and (folder / 'summary.json').is_file():
@@ -82,9 +93,9 @@ def train(config: ConfigDict, folder: str | os.PathLike) -> dict | None:
     stack.enter_context(jax.transfer_guard('disallow'))
 
     step, stopped, metrics, test = start, False, {}, None
-    batches = make_batches(sources['train'], resident, config, mesh, start, watch)
+    batches = make_batches(program, sources['train'], resident, config, start, watch)
     for step in range(start + 1, steps + 1):
-      if program.refresh is not None and starts_epoch(step, config, sources['train']):
+      if program.refresh is not None and refreshes(step, config, sources['train'], program.method):
         with watch.paused():
           train_state = refresh(program, train_state, sources['train'], config, key, step)
       with watch.waiting():
@@ -144,12 +155,11 @@ def open_data(config: ConfigDict, mesh, say):
       say(f'{len(skipped)} unreadable examples were left out, the first: {skipped[0]}')
     if len(train_source) == 0:
       raise InputError(f'data: none of the training examples can be read, the first: {skipped[0]}')
-    kept = {name: array for name, array in train_source.arrays.items() if name != 'label'}
-    resident = sharding.put_replicated(kept, mesh)
+    resident = sharding.put_replicated(train_source.arrays, mesh)
   return sources | {'train': train_source}, resident
 
 
-def make_batches(source, resident, config: ConfigDict, mesh, start: int, watch: Watch):
+def make_batches(program: Program, source, resident, config: ConfigDict, start: int, watch: Watch):
   """Yields device batches from step `start` on, in an order that only (seed, step) decides."""
   size, me, count = config.batch_size, jax.process_index(), jax.process_count()
   if not resident:
@@ -159,21 +169,25 @@ def make_batches(source, resident, config: ConfigDict, mesh, start: int, watch: 
       seed=config.seed,
       start_step=start,
       workers=config.data.workers,
+      labels=program.method.labels,
       process_index=me,
       process_count=count,
     )
     for batch in stream:
       watch.skipped += int(batch.pop('skipped').sum())
-      yield sharding.put_batch(batch, mesh)
+      yield sharding.put_batch(batch, program.mesh)
   for step in itertools.count(start):
     index = pipeline.index_batch(len(source), size, config.seed, step)
-    yield sharding.put_batch(probing.share({'index': index}), mesh)
+    yield sharding.put_batch(probing.share({'index': index}), program.mesh)
 
 
-def starts_epoch(step: int, config: ConfigDict, source) -> bool:
-  """Whether the batch of this step (from 1 on) has the first example of an epoch."""
-  size = config.batch_size
-  return (step - 1) * size // len(source) > (step - 2) * size // len(source)
+def refreshes(step: int, config: ConfigDict, source, method) -> bool:
+  """Whether the batch of this step (from 1 on) has the first example of an epoch with a refresh."""
+  every = method.refresh_every
+  if not every:
+    return step == 1
+  span = every * len(source)
+  return (step - 1) * config.batch_size // span > (step - 2) * config.batch_size // span
 
 
 def refresh(program: Program, train_state, source, config: ConfigDict, key, step: int):

@@ -48,3 +48,12 @@ def shared_data():
     return path
 
   return find
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+  """Tests that share compiled programs go to one worker: a file's, or a method's or a loss's."""
+  for item in items:
+    name = getattr(item, 'callspec', None) and item.callspec.params.get('name')
+    grouped = item.path.stem in ('test_contract', 'test_losses') and name
+    item.add_marker(pytest.mark.xdist_group(f'{item.path.stem} {name if grouped else ""}'))

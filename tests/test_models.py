@@ -60,6 +60,8 @@ def value_and_grads(convolve, x, w, strides, padding):
     ((10, 9), (5, 2), (3, 1), (2, 0)),
     ((8, 7), (1, 1), (2, 2), (0, 0)),
     ((8, 7), (1, 1), (2, 3), (1, 1)),
+    ((2, 2), (3, 3), (1, 1), (1, 1)),  # few pixels: one matrix
+    ((4, 3), (3, 2), (2, 1), (1, 0)),
   ],
 )
 def test_conv2d_equals_the_ordinary_convolution(size, kernel, strides, padding):

@@ -45,12 +45,18 @@ __all__ = [
   'get_config',
   'grayscale',
   'jitter_parameters',
+  'main',
   'make',
   'prepare',
   'sample',
   'solarize',
   'to_display',
 ]
+
+
+def main(config):
+  """The views of the size that features are taken at: of several sizes those named 'global'."""
+  return config if 'size' in config else config['global']
 
 
 def make(config, *, with_parameters=False):

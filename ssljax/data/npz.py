@@ -1,9 +1,10 @@
-"""Arrays in an .npz file, or images in an .npy file.
+"""Arrays in an .npz file, or images or vectors in an .npy file.
 
 An .npz has images under `train_x` (or `x_train`, `train_images`, `x`, `images`, `image`) and, if
 there are labels, `train_y` (or `y_train`, `train_labels`, `y`, `labels`, `label`); the same with
 `test`, or else `val`, is the test split. A file with a single array holds images. They are uint8
-[N, H, W] or [N, H, W, C]; floats from 0 to 1 are rounded to 8 bits. `classes` names the labels.
+[N, H, W] or [N, H, W, C]; floats from 0 to 1 are rounded to 8 bits. Numbers [N, D] are vectors,
+taken as float32. `classes` names the labels.
 
 Images may also be kept as files: `train_jpeg` (or `jpeg`), the bytes of all of them one after
 another, uint8, and `train_offsets` [N + 1], where each begins. Nothing pickled is ever loaded.
@@ -91,7 +92,12 @@ def _unusable(where, error) -> InputError:
 
 
 def _arrays(config, file, path, image, label) -> source.ArraySource:
-  x = source.check_images(_get(file, path, image), f'{path}: {image}')
+  x = _get(file, path, image)
+  if x.ndim == 2 and x.dtype.kind in 'fiu':
+    labels, classes = _labels(file, path, label, len(x))
+    x = source.check_vectors(x, f'{path}: {image}')
+    return source.ArraySource({'x': x, **labels}, classes)
+  x = source.check_images(x, f'{path}: {image}')
   fit = functools.partial(
     images.fit, size=images.square(config.image_size), channels=config.channels
   )

@@ -10,7 +10,7 @@ import functools
 import itertools
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -42,10 +42,16 @@ def index_batch(n: int, batch_size: int, seed: int, step: int) -> np.ndarray:
 
 
 def fits(source: Source, config: ConfigDict) -> bool:
-  """Whether the images are to be kept on the devices: `resident`, or if 'auto' their bytes."""
+  """Whether the set is to be kept on the devices: `resident`, or if 'auto' its bytes."""
   if config.resident != 'auto':
     return config.resident == 'yes'
-  return len(source) * source[0]['image'].nbytes <= config.resident_bytes
+  size = sum(array.nbytes for array in inputs(source[0], labels=False).values())
+  return len(source) * size <= config.resident_bytes
+
+
+def inputs(arrays: Mapping, labels: bool) -> dict:
+  """What methods get of an example or a set: all but the labels, unless they learn from them."""
+  return {name: array for name, array in arrays.items() if labels or name != 'label'}
 
 
 def materialize(source: Source) -> tuple[ArraySource, list[str]]:
@@ -86,6 +92,7 @@ def stream(
   seed: int,
   start_step: int = 0,
   workers: int = 0,
+  labels: bool = False,
   process_index: int = 0,
   process_count: int = 1,
 ) -> Iterator[Batch]:
@@ -94,7 +101,7 @@ def stream(
   Yields this process's rows, the `process_index`-th of `process_count` equal parts of each global
   batch: `image` [b, H, W, C], `index` int32 [b] and `skipped` int32 [b], how many examples could
   not be read before the one given, which is then the next in the source that can, under its own
-  index. The number of workers changes nothing but the speed. Labels are left out.
+  index; with `labels`, `label` too. The number of workers changes nothing but the speed.
   """
   import grain
   from absl import flags
@@ -103,7 +110,7 @@ def stream(
     raise InputError(f'batch_size is {batch_size}, wanted a multiple of {process_count} processes')
   size = batch_size // process_count
   rows = slice(process_index * size, (process_index + 1) * size)
-  read = functools.partial(_read_step, source, batch_size, seed, rows)
+  read = functools.partial(_read_step, source, batch_size, seed, rows, labels)
   threads = 2 if workers else 4  # for each process; every thread makes one batch at a time
   batches = (
     grain.MapDataset.range(start_step, 2**62)
@@ -117,14 +124,14 @@ def stream(
   return iter(batches)
 
 
-def _read_step(source, batch_size, seed, rows, step) -> Batch:
+def _read_step(source, batch_size, seed, rows, labels, step) -> Batch:
   index = index_batch(len(source), batch_size, seed, step)[rows]
   if isinstance(source, ArraySource):
-    batch = {name: array[index] for name, array in source.arrays.items() if name != 'label'}
+    batch = {name: array[index] for name, array in inputs(source.arrays, labels).items()}
     return batch | {'index': index, 'skipped': np.zeros_like(index)}
   found = [_next_readable(source, i) for i in index.tolist()]
   examples, taken, skipped = zip(*found, strict=True)
-  batch = {name: np.stack([x[name] for x in examples]) for name in examples[0] if name != 'label'}
+  batch = {name: np.stack([x[name] for x in examples]) for name in inputs(examples[0], labels)}
   return batch | {'index': np.array(taken, np.int32), 'skipped': np.array(skipped, np.int32)}
 
 

@@ -11,7 +11,8 @@ from ssljax.errors import InputError
 
 
 class Source(Protocol):
-  """Examples by number: {'image': uint8 [H, W, C], 'label': int32, if there are labels}.
+  """Examples by number: {'image': uint8 [H, W, C], 'label': int32, if there are labels}; of vectors
+  {'x': float32 [D]} in the place of 'image'.
 
   Every example has the same keys, shapes and dtypes; `classes` are the names of the labels, or
   None. Reading any but the first may raise Unreadable. A source can be pickled, for workers.
@@ -36,7 +37,7 @@ class ArraySource:
   classes: tuple[str, ...] | None = None
 
   def __len__(self) -> int:
-    return len(self.arrays['image'])
+    return len(next(iter(self.arrays.values())))
 
   def __getitem__(self, i: int) -> dict[str, np.ndarray]:
     return {name: array[i] for name, array in self.arrays.items()}
@@ -136,6 +137,17 @@ def check_images(x: np.ndarray, where: str) -> np.ndarray:
       'or floats from 0 to 1'
     )
   return np.rint(x * 255).astype(np.uint8) if high == 1 else x.astype(np.uint8)
+
+
+def check_vectors(x: np.ndarray, where: str) -> np.ndarray:
+  """float32 [N, D] of an array of vectors; raises InputError if it is empty or not finite."""
+  if 0 in x.shape:
+    raise InputError(f'{where} has shape {list(x.shape)}, wanted [N, D] with N and D positive')
+  x = x.astype(np.float32)
+  bad = np.flatnonzero(~np.isfinite(x).all(1))
+  if bad.size:
+    raise InputError(f'{where} has NaN or infinite values in row {bad[0]}, wanted finite numbers')
+  return x
 
 
 def check_labels(y: np.ndarray, size: int, where: str) -> tuple[np.ndarray, tuple | None]:

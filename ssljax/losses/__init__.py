@@ -17,8 +17,9 @@ The same call works on one device and on many:
     - outside `shard_map`, differentiating the mapped function: as they are.
 """
 
-from ssljax.losses._contrastive import info_nce, nt_xent
+from ssljax.losses._contrastive import info_nce, moco, nt_xent
 from ssljax.losses._distillation import byol, cosine_regression
 from ssljax.losses._masked import mae
+from ssljax.losses._redundancy import barlow_twins
 
-__all__ = ['byol', 'cosine_regression', 'info_nce', 'mae', 'nt_xent']
+__all__ = ['barlow_twins', 'byol', 'cosine_regression', 'info_nce', 'mae', 'moco', 'nt_xent']

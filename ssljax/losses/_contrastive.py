@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.scipy.special import logsumexp
 
 from ssljax.errors import InputError
 from ssljax.losses._logsumexp import over_others, over_others_symmetric
@@ -102,6 +103,40 @@ def info_nce(queries, keys, *, temperature=0.1, labels=None, chunk_size=None, ax
   positive = jnp.sum(q * (own[:count] if labels is None else k[labels]), axis=-1)
   negative = over_others(q, rows, k, jnp.arange(k.shape[0]), chunk_size)
   return _cross_entropy(positive, negative, axis_name)
+
+
+def moco(q, k, queue, *, temperature=0.07, axis_name=None):
+  """MoCo: each query finds its key among that key and a queue of earlier ones.
+
+  With u' = u at length one for q and k, and the queue's rows w_j as they are:
+    mean over i of  -log( e_i / (e_i + sum_j exp(q_i' . w_j / T)) ),  e_i = exp(q_i' . k_i' / T)
+
+  Keys and queue get no gradient. Constant embeddings score log(1 + K), chance level.
+
+  Args:
+    q: [B, D], queries, of any length; k: [B, D], their keys, of any length.
+    queue: [K, D], keys of earlier batches, normalised before they entered.
+    temperature: T; 0.07 in the paper, 0.2 in MoCo v2.
+    axis_name: of `pmap` or `shard_map`, if q and k are one device's shares (see `ssljax.losses`);
+      every device has the whole queue.
+
+  Returns:
+    The scalar loss of the global batch.
+
+  Raises:
+    InputError: a shape does not fit.
+
+  Reference: MoCo (https://arxiv.org/abs/1911.05722), Section 3.1, equation 1. Equals the authors'
+  `MoCo.forward` and cross-entropy, where the queue is [D, K].
+  """
+  check_shape('q', q, ('B', 'D'))
+  check_shape('k', k, q.shape)
+  check_shape('queue', queue, ('K', q.shape[1]))
+  _check_positive(temperature=temperature)
+  q, k = _unit(as_float(q), temperature), lax.stop_gradient(_unit(as_float(k), temperature))
+  w = lax.stop_gradient(as_float(queue)) * lax.rsqrt(jnp.asarray(temperature, q.dtype))
+  negative = logsumexp(jnp.einsum('bd,kd->bk', q, w, precision=lax.Precision.HIGHEST), axis=1)
+  return _cross_entropy(jnp.sum(q * k, axis=-1), negative, axis_name)
 
 
 def _unit(z, temperature):

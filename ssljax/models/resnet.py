@@ -38,9 +38,10 @@ def get_config(name):
 
 
 def make(config, *, dtype=jnp.float32) -> Net:
-  """Encoder of images [N, H, W, C]: {'features': [N, D], 'map': [N, h, w, D]}.
+  """Encoder of images [N, H, W, C]: {'features': [N, D], 'map': [N, h, w, D], 'maps': (...)}.
 
-  D is 8 * width, four times that with bottleneck blocks. Raises InputError on an unknown option.
+  'maps' are those of the four stages, the last of which is 'map'. D is 8 * width, four times that
+  with bottleneck blocks. Raises InputError on an unknown option.
   """
   choices = {
     'block': ('basic', 'bottleneck'),
@@ -96,6 +97,7 @@ class ResNet(nn.Module):
     x = nn.relu(BatchNorm(name='bn1')(x, train=train, bn_groups=bn_groups))
     if self.stem == 'imagenet':
       x = nn.max_pool(x, (3, 3), (2, 2), [(1, 1), (1, 1)])
+    maps = []
     for stage, depth in enumerate(self.depths):
       for i in range(depth):
         block = Block(
@@ -107,4 +109,5 @@ class ResNet(nn.Module):
           name=f'layer{stage + 1}_{i}',
         )
         x = block(x, train=train, bn_groups=bn_groups)
-    return {'features': x.mean((1, 2)), 'map': x}
+      maps.append(x)
+    return {'features': x.mean((1, 2)), 'map': x, 'maps': tuple(maps)}

@@ -1,9 +1,12 @@
-"""What methods on views of images have in common."""
+"""What methods on views of images have in common: functions to build from, not a base class."""
 
 import jax
 import jax.numpy as jnp
 
+from ssljax import ops
 from ssljax.augment import image
+from ssljax.method import two_part
+from ssljax.net import chain, features, over_views
 
 # For presets 'tiny': what two views of a small picture may differ in without losing its subject.
 TINY_VIEWS = {
@@ -15,30 +18,44 @@ TINY_VIEWS = {
   'grayscale_prob': 0.5,
 }
 TINY_ENCODER = {'name': 'resnet10', 'stem': 'small', 'width': 16}
+TINY = {
+  'encoder': TINY_ENCODER,
+  'batch_size': 256,
+  'epochs': 12,
+  'optim': {'name': 'adamw', 'learning_rate': 2e-3, 'weight_decay': 1e-4},
+}
 
 
-def make_views(config):
-  """(rng, batch) -> batch with 'image' [B, H, W, C] replaced by its views [B, V, h, w, C]."""
-  augment = image.make(config)
+def make_views(config, *, with_parameters=False):
+  """(rng, batch) -> batch with 'image' [B, H, W, C] replaced by its views [B, V, h, w, C].
+
+  `config` of several sizes gives a dict of them. With parameters the batch also has 'views', what
+  was drawn for each of them: {name: [B, V, ...]}.
+  """
+  augment = image.make(config, with_parameters=with_parameters)
 
   def views(rng, batch):
-    return {**batch, 'image': augment(rng, batch['image'])}
+    if not with_parameters:
+      return {**batch, 'image': augment(rng, batch['image'])}
+    images, parameters = augment(rng, batch['image'])
+    return {**batch, 'image': images, 'views': parameters}
 
   return views
 
 
 def make_embed(network, config):
-  """(params, state, batch) -> {'features', 'projection'} of whole images, statistics frozen.
+  """(params, state, batch) -> {'features': encoder's, 'projection': projector's}, running stats.
 
-  `network` is a `net.chain` of at least 'encoder'; params and state['stats'] are its own.
+  Of further networks in the chain only those run that `params` has.
   """
+  size = image.main(config)
 
   def embed(params, state, batch):
-    x = image.prepare(batch['image'], config)
+    x = image.prepare(batch['image'], size)
     outputs, _ = network.apply(params, state['stats'], x, train=False)
-    named = {'features': outputs['encoder']['features']}
+    named = {'features': features(outputs['encoder'])}
     if 'projector' in outputs:
-      named['projection'] = outputs['projector']
+      named['projection'] = features(outputs['projector'])
     return jax.tree.map(lambda y: y.astype(jnp.float32), named)
 
   return embed
@@ -46,11 +63,114 @@ def make_embed(network, config):
 
 def make_embed_views(views, embed, config):
   """(params, state, batch, rng) -> features [B, V, D] of random views of each image."""
+  size = image.main(config)
 
   def embed_views(params, state, batch, rng):
-    x = image.to_display(views(rng, batch)['image'], config)
+    x = views(rng, batch)['image']
+    x = image.to_display(x['global'] if isinstance(x, dict) else x, size)
     x = x if x.ndim == 5 else x[:, None]
     flat = {**batch, 'image': x.reshape(-1, *x.shape[2:])}
     return embed(params, state, flat)['features'].reshape(*x.shape[:2], -1)
 
   return embed_views
+
+
+def _looks(network, config, views):
+  """The fields of a method that let others look at it."""
+  views = make_views(config.views) if views is None else views
+  embed = make_embed(network, config.views)
+  return {
+    'views': views,
+    'embed': embed,
+    'embed_views': make_embed_views(views, embed, config.views),
+  }
+
+
+def one_network(config, objective, *, memory=None, views=None, **nets):
+  """A method whose `nets`, encoder first, see all views of an image.
+
+  objective: (params, state, z, batch, rng, step) -> (loss, (state, metrics)), with z the last
+    network's outputs [B, V, ...].
+  memory: (rng) -> what `state` holds besides the batch statistics.
+  views: as `make_views` makes them, if not from config.views alone.
+  """
+  network = chain(**nets)
+  paired = over_views(network, view_stats=config.view_stats)
+  last = list(nets)[-1]
+
+  def init(rng, batch):
+    memory_rng, rng = jax.random.split(rng)
+    params, stats = paired.init(rng, batch['image'])
+    return params, {'stats': stats, **(memory(memory_rng) if memory else {})}
+
+  def forward(params, state, batch, rng, step):
+    outputs, stats = paired.apply(params, state['stats'], batch['image'], train=True, rng=rng)
+    return outputs[last], {**state, 'stats': stats}
+
+  looks = _looks(network, config, views)
+  return two_part(init=init, forward=forward, objective=objective, **looks)
+
+
+def with_teacher(
+  config, objective, decay, *, predictor=None, student_views=slice(None),
+  teacher_views=slice(None), bn_splits=1, memory=None, views=None, **nets,
+):  # fmt: skip
+  """A method whose `nets`, encoder first, have a moving average that nothing trains.
+
+  objective: (params, state, outputs, batch, rng, step) -> (loss, (state, metrics)), with outputs a
+    dict of [B, V, ...]: 'z' of the student's last network, 'p' of its predictor, if there is one,
+    and 'target' of the teacher's last network, without a gradient.
+  decay: step -> how much of the teacher stays after that step.
+  student_views, teacher_views: which of the V views each of them sees.
+  bn_splits: into how many groups the images of a view are dealt for batch statistics, the teacher's
+    in another order than the student's, as on as many devices with shuffled keys (MoCo, section
+    3.3). It goes with view_stats 'separate' and one view each.
+  memory, views: as in `one_network`.
+
+  Both networks run in training mode; the teacher keeps batch statistics of its own.
+  """
+  network = chain(**nets, **({'predictor': predictor} if predictor else {}))
+  paired = over_views(network, view_stats=config.view_stats)
+  last = list(nets)[-1]
+
+  def in_splits(params, stats, x, rng):
+    # Groups stand where views do: [B, 1, ...] -> [B / n, n, ...].
+    x = x.reshape(-1, bn_splits, *x.shape[2:])
+    outputs, stats = paired.apply(params, stats, x, train=True, rng=rng)
+    return jax.tree.map(lambda y: y.reshape(-1, 1, *y.shape[2:]), outputs), stats
+
+  def shuffled(params, stats, x, rng):
+    order = jax.random.permutation(rng, len(x))
+    outputs, stats = in_splits(params, stats, x[order], rng)
+    return jax.tree.map(lambda y: y[jnp.argsort(order)], outputs), stats
+
+  def together(params, stats, x, rng):
+    return paired.apply(params, stats, x, train=True, rng=rng)
+
+  run, run_teacher = (in_splits, shuffled) if bn_splits > 1 else (together, together)
+
+  def teacher(tree):
+    return {name: tree[name] for name in nets}
+
+  def init(rng, batch):
+    memory_rng, rng = jax.random.split(rng)
+    params, stats = paired.init(rng, batch['image'])
+    target = {'params': teacher(params), 'stats': teacher(stats)}
+    return params, {'stats': stats, 'target': target, **(memory(memory_rng) if memory else {})}
+
+  def forward(params, state, batch, rng, step):
+    x, target = batch['image'], state['target']
+    seen, stats = run(params, state['stats'], x[:, student_views], rng)
+    aimed, target_stats = run_teacher(target['params'], target['stats'], x[:, teacher_views], rng)
+    outputs = {'z': seen[last], 'target': jax.lax.stop_gradient(aimed[last])}
+    if predictor:
+      outputs['p'] = seen['predictor']
+    return outputs, {**state, 'stats': stats, 'target': {**target, 'stats': target_stats}}
+
+  def update(params, state, step):
+    target = state['target']
+    moved = ops.ema(target['params'], teacher(params), decay(step))
+    return {**state, 'target': {**target, 'params': moved}}
+
+  looks = _looks(network, config, views)
+  return two_part(init=init, forward=forward, objective=objective, update=update, **looks)

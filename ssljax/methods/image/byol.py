@@ -13,10 +13,8 @@ from ml_collections import ConfigDict, config_dict
 
 from ssljax import losses, ops
 from ssljax.augment import image
-from ssljax.method import two_part
 from ssljax.methods.image import _pair
 from ssljax.models import heads
-from ssljax.net import chain, over_views
 
 PAPER = 'Grill et al. 2020, Bootstrap your own latent'
 FAMILY = 'self-distillation'
@@ -88,44 +86,15 @@ def make(config, nets):
     # The authors' hidden layer has a bias; the batch norm after it takes it out again.
     return heads.mlp(sizes, hidden_bias=False, last_bias=False)
 
-  network = chain(
-    encoder=nets['encoder'], projector=head(config.projector), predictor=head(config.predictor)
-  )
-  paired = over_views(network, view_stats=config.view_stats)
-
-  def teacher(tree):
-    return {name: tree[name] for name in ('encoder', 'projector')}
-
-  def init(rng, batch):
-    params, stats = paired.init(rng, batch['image'])
-    target = {'params': teacher(params), 'stats': teacher(stats)}
-    return params, {'stats': stats, 'target': target}
-
-  def forward(params, state, batch, rng, step):
-    x, target = batch['image'], state['target']
-    online, stats = paired.apply(params, state['stats'], x, train=True, rng=rng)
-    aimed, target_stats = paired.apply(target['params'], target['stats'], x, train=True, rng=rng)
-    state = {'stats': stats, 'target': {**target, 'stats': target_stats}}
-    return {'p': online['predictor'], 'z': aimed['projector']}, state
-
   def objective(params, state, outputs, batch, rng, step):
-    p, z = outputs['p'], outputs['z']
+    p, z = outputs['p'], outputs['target']
     return losses.byol(p[:, 0], p[:, 1], z[:, 0], z[:, 1]), (state, {})
 
-  def update(params, state, step):
-    tau = ops.cosine_ramp(step, config.total_steps, config.tau_base)
-    target = state['target']
-    moved = ops.ema(target['params'], teacher(params), tau)
-    return {**state, 'target': {**target, 'params': moved}}
-
-  views = _pair.make_views(config.views)
-  embed = _pair.make_embed(network, config.views)
-  return two_part(
-    init=init,
-    forward=forward,
-    objective=objective,
-    update=update,
-    embed=embed,
-    views=views,
-    embed_views=_pair.make_embed_views(views, embed, config.views),
+  return _pair.with_teacher(
+    config,
+    objective,
+    lambda step: ops.cosine_ramp(step, config.total_steps, config.tau_base),
+    encoder=nets['encoder'],
+    projector=head(config.projector),
+    predictor=head(config.predictor),
   )

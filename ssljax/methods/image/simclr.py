@@ -13,10 +13,8 @@ from ml_collections import ConfigDict
 
 from ssljax import losses
 from ssljax.augment import image
-from ssljax.method import two_part
 from ssljax.methods.image import _pair
 from ssljax.models import heads
-from ssljax.net import chain, over_views
 
 PAPER = 'Chen et al. 2020, A simple framework for contrastive learning of visual representations'
 FAMILY = 'contrastive'
@@ -87,16 +85,6 @@ def make(config, nets):
   projector = heads.mlp(
     config.projector, hidden_bias=False, last_bias=False, last_norm='batch_no_bias'
   )
-  network = chain(encoder=nets['encoder'], projector=projector)
-  paired = over_views(network, view_stats=config.view_stats)
-
-  def init(rng, batch):
-    params, stats = paired.init(rng, batch['image'])
-    return params, {'stats': stats}
-
-  def forward(params, state, batch, rng, step):
-    outputs, stats = paired.apply(params, state['stats'], batch['image'], train=True, rng=rng)
-    return outputs['projector'], {'stats': stats}
 
   def objective(params, state, z, batch, rng, step):
     loss = losses.nt_xent(
@@ -104,13 +92,4 @@ def make(config, nets):
     )
     return loss, (state, {'chance_loss': jnp.log(2 * len(z) - 1.0)})
 
-  views = _pair.make_views(config.views)
-  embed = _pair.make_embed(network, config.views)
-  return two_part(
-    init=init,
-    forward=forward,
-    objective=objective,
-    embed=embed,
-    views=views,
-    embed_views=_pair.make_embed_views(views, embed, config.views),
-  )
+  return _pair.one_network(config, objective, encoder=nets['encoder'], projector=projector)
