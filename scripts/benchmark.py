@@ -32,15 +32,15 @@ def best_of(function, repeat):
   return min(times)
 
 
-def resnet18_step(conv, batch, micro_batches=1):
-  """() -> gradient of ResNet-18 with the CIFAR stem on [batch, 32, 32, 3]."""
+def resnet_step(conv, batch, micro_batches=1, name='resnet18', **options):
+  """() -> gradient of a ResNet on [batch, 32, 32, 3], with the CIFAR stem if not told otherwise."""
   import jax
   import jax.numpy as jnp
 
   from ssljax import models
 
-  config = models.get_config('resnet18')
-  config.update(stem='cifar', conv=conv)
+  config = models.get_config(name)
+  config.update({'stem': 'cifar', 'conv': conv, **options})
   net = models.make(config, dtype=jnp.float32)
   x = jax.random.normal(jax.random.key(0), (micro_batches, batch // micro_batches, 32, 32, 3))
   params, state = jax.jit(net.init)(jax.random.key(1), x[0])
@@ -65,19 +65,50 @@ def resnet18_step(conv, batch, micro_batches=1):
   return lambda: step(params)
 
 
+def resnet_flops(batch):
+  """XLA's count of the forward pass of ResNet-18 (CIFAR stem), and twice that for the gradient."""
+  import jax
+  import jax.numpy as jnp
+
+  from ssljax import models
+
+  config = models.get_config('resnet18')
+  config.update(stem='cifar', conv='xla')
+  net = models.make(config, dtype=jnp.float32)
+  x = jax.ShapeDtypeStruct((batch, 32, 32, 3), jnp.float32)
+  params, state = jax.eval_shape(net.init, jax.random.key(0), x)
+
+  def forward(params, state, x):
+    return net.apply(params, state, x, train=False)[0]['features']
+
+  return 3 * jax.jit(forward).lower(params, state, x).compile().cost_analysis()['flops']
+
+
 def convolution(batch=64, repeat=3, few=8):
   """ResNet-18 forward and backward with our convolution against the same with the ordinary one."""
-  ours = best_of(resnet18_step('auto', batch), repeat)
-  flax = best_of(resnet18_step('xla', batch), repeat)
-  ours_in_loop = best_of(resnet18_step('auto', few, 2), repeat)
-  flax_in_loop = best_of(resnet18_step('xla', few, 2), 1)
+  import jax
+  import jax.numpy as jnp
+
+  ours = best_of(resnet_step('auto', batch), repeat)
+  flax = best_of(resnet_step('xla', batch), repeat)
+  ours_in_loop = best_of(resnet_step('auto', few, 2), repeat)
+  flax_in_loop = best_of(resnet_step('xla', few, 2), 1)
+  small = dict(name='resnet10', stem='small', width=16)
+  ours_small, flax_small = (best_of(resnet_step(c, 256, **small), repeat) for c in ('auto', 'xla'))
+  a = jnp.ones((2048, 2048))
+  product = jax.jit(jnp.dot)
+  matmul = 2 * 2048**3 / best_of(lambda: product(a, a), 10)
   return {
     'what': f'ResNet-18 (CIFAR stem), forward and backward, batch {batch}: our convolution against '
-    f"flax's ordinary one (the same XLA operation); and as 2 micro-batches in a loop, batch {few}",
+    f"flax's ordinary one (the same XLA operation); as 2 micro-batches in a loop, batch {few}; and "
+    "ResNet-10 of the presets 'tiny', batch 256, which ends in maps of 2x2 pixels",
     'seconds': ours,
     'seconds_ordinary': flax,
     'speedup': flax / ours,
+    'gflops_per_second': resnet_flops(batch) / ours / 1e9,
+    'gflops_per_second_of_a_matmul': matmul / 1e9,
     'speedup_in_loop': flax_in_loop / ours_in_loop,
+    'speedup_tiny': flax_small / ours_small,
     'wanted': 'speedup >= 3',
   }
 
@@ -93,7 +124,7 @@ def views(batch=256, part=64, repeat=3):
   colours = {'jitter': (0.8, 0.8, 0.8, 0.2), 'jitter_prob': 0.8, 'grayscale_prob': 0.2}
   make = image.make(image.get_config(32, blur_prob=0.5, **colours))
   seconds = best_of(lambda: make(jax.random.key(0), images), repeat)
-  step = best_of(resnet18_step('auto', part), repeat) * 2 * batch / part
+  step = best_of(resnet_step('auto', part), repeat) * 2 * batch / part
   return {
     'what': f'two SimCLR views (all operations) of {batch} images of 32x32; ResNet-18 forward and '
     f'backward on the {2 * batch} views, timed on {part} and scaled',

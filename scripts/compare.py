@@ -4,8 +4,10 @@
     --runs=runs/fashion --out=results/fashion_mnist.json \
     -- --config.data.path=fashion_mnist.npz --config.epochs=5
 
-Flags after -- go to every run; `--for_mae=--config.epochs=20` adds one for one method. Runs that
-are done are not repeated, so a run that was stopped costs only itself.
+`--seeds_for=simclr,byol:0,1,2` gives some methods other seeds than the rest. Flags after -- go to
+every run; `--for_mae=--config.epochs=20` adds one for one method, `--note_mae='...'` a remark to
+its row. What of the raw input is worth is found once for each seed. Runs that are done are not
+repeated, so a run that was stopped costs only itself.
 """
 
 import argparse
@@ -24,41 +26,61 @@ def command_line():
   parser.add_argument('--methods', required=True)
   parser.add_argument('--data', required=True, help='as in configs/default.py, after the method')
   parser.add_argument('--seeds', default='0,1,2')
+  parser.add_argument('--seeds_for', default='', help='methods:seeds')
   parser.add_argument('--runs', required=True, type=pathlib.Path)
   parser.add_argument('--out', required=True, type=pathlib.Path)
   parser.add_argument('--title', default='')
   words = sys.argv[1:]
   cut = words.index('--') if '--' in words else len(words)
   args, extra = parser.parse_known_args(words[:cut])
-  special = {}
+  special, notes = {}, {}
   for word in extra:
-    name, equals, flag = word.removeprefix('--for_').partition('=')
-    if not equals or not word.startswith('--for_'):
+    name, equals, value = word.partition('=')
+    kind, _, method = name.removeprefix('--').partition('_')
+    if not equals or kind not in ('for', 'note'):
       parser.error(f'{word!r} is not known')
-    special.setdefault(name, []).append(flag)
-  return args, special, words[cut + 1 :]
+    if kind == 'for':
+      special.setdefault(method, []).append(value)
+    else:
+      notes[method] = value
+  return args, special, notes, words[cut + 1 :]
 
 
-def gather(args, special, flags):
+def train(args, method, seed, flags):
+  """summary.json of one run."""
   default = pathlib.Path(__file__).resolve().parent.parent / 'configs' / 'default.py'
-  rows = []
+  folder = args.runs / f'{method}-{seed}'
+  print(f'== {method}, seed {seed}', flush=True)
+  main.main(
+    [
+      'ssljax',
+      f'--config={default}:{method},{args.data}',
+      f'--workdir={folder}',
+      f'--config.seed={seed}',
+      *flags,
+    ]
+  )
+  path = folder / 'summary.json'
+  if not path.is_file():
+    raise InputError(f'{folder} was stopped before its end; the same command goes on')
+  return json.loads(path.read_text())
+
+
+def gather(args, special, notes, flags):
+  favoured, _, more = args.seeds_for.partition(':')
+  rows, raw = [], {}
   for method in args.methods.split(','):
+    seeds = more if method in favoured.split(',') else args.seeds
     summaries = []
-    for seed in args.seeds.split(','):
-      folder = args.runs / f'{method}-{seed}'
-      argv = [
-        f'--config={default}:{method},{args.data}',
-        f'--workdir={folder}',
-        f'--config.seed={seed}',
-        *flags,
-        *special.get(method, []),
-      ]
-      print(f'== {method}, seed {seed}', flush=True)
-      main.main(['ssljax', *argv])
-      path = folder / 'summary.json'
-      if not path.is_file():
-        raise InputError(f'{folder} was stopped before its end; the same command goes on')
-      summaries.append(json.loads(path.read_text()))
+    for seed in seeds.split(','):
+      baselines = "('random',)" if seed in raw else "('random', 'raw')"
+      own = [*flags, *special.get(method, []), f'--config.eval.baselines={baselines}']
+      summary = train(args, method, seed, own)
+      found = {n: value for n, value in summary['metrics'].items() if n.endswith('/raw')}
+      if found:
+        raw[seed] = found
+      summary['metrics'] |= raw.get(seed, {})
+      summaries.append(summary)
     names = summaries[0]['metrics']
     rows.append(
       {
@@ -78,6 +100,7 @@ def gather(args, special, flags):
           for n in names
         },
         'flags': special.get(method, []),
+        'note': notes.get(method, ''),
       }
     )
   probes = {name.rsplit('/', 1)[0] for row in rows for name in row['mean'] if '/' in name}
@@ -93,8 +116,8 @@ def gather(args, special, flags):
 
 
 def run(_):
-  result = gather(*command_line())
-  args = command_line()[0]
+  args, *rest = command_line()
+  result = gather(args, *rest)
   args.out.parent.mkdir(parents=True, exist_ok=True)
   args.out.write_text(json.dumps(result, indent=1) + '\n')
   print(f'wrote {args.out}')

@@ -31,16 +31,19 @@ def comparison(path):
     rows.append([row['method'], row['encoder'], f'{row["steps"]}', *cells, f'{minutes:.1f}'])
   head = ['method', 'encoder', 'steps']
   head += [f'{p} {w}' for p in protocols for w in ('learned', 'random', 'raw')] + ['minutes']
-  seeds = len(result['rows'][0]['seeds'])
+  counts = sorted({len(row['seeds']) for row in result['rows']}, reverse=True)
+  seeds = ' or '.join(str(n) for n in counts)
   lines = [
     f'**{result["title"]}**',
     '',
-    f'Accuracy in %, mean ± standard deviation of {seeds} seeds; {result["device_count"]} '
-    f'{result["device"]} device; from `{path.relative_to(ROOT)}`.',
+    f'Accuracy in %, mean ± standard deviation where there are several of {seeds} seeds; '
+    f'{result["device_count"]} {result["device"]} device; from `{path.relative_to(ROOT)}`.',
     '',
     '| ' + ' | '.join(head) + ' |',
     '|' + '---|' * len(head),
     *('| ' + ' | '.join(row) + ' |' for row in rows),
+    '',
+    *(f'- {row["method"]}: {row["note"]}' for row in result['rows'] if row.get('note')),
     '',
   ]
   return '\n'.join(lines)

@@ -11,7 +11,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
-from ssljax import workdir
+from ssljax import sharding, workdir
 from ssljax.errors import InputError
 
 
@@ -19,7 +19,7 @@ class Checkpoints(NamedTuple):
   """save:    (step, train_state, metrics) -> None, asynchronous.
   restore: (target) -> (train_state, step) of the newest readable checkpoint, or None if there is
            none; `target` is the state as ShapeDtypeStructs with the shardings of this run's mesh,
-           or None for plain NumPy arrays, whatever they are.
+           or None for nested dicts of whatever was saved, whole on every device.
   steps:   () -> saved steps.
   wait:    () -> None, until everything is on disk.
   """
@@ -28,6 +28,12 @@ class Checkpoints(NamedTuple):
   restore: Callable
   steps: Callable
   wait: Callable
+
+
+def as_saved(metadata):
+  """A target for what a checkpoint holds, on the devices that there are now."""
+  whole = sharding.replicated(sharding.make_mesh())
+  return jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=whole), metadata)
 
 
 def _set_aside(manager, folder, steps):
@@ -102,7 +108,8 @@ def open_folder(
         try:
           about = manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore()))
           workdir.refuse_other_config(folder.parent, about['about']['config'], fields)
-          items = ocp.args.Composite(state=ocp.args.StandardRestore(target))
+          wanted = target or as_saved(manager.item_metadata(step)['state'])
+          items = ocp.args.Composite(state=ocp.args.StandardRestore(wanted))
           state = manager.restore(step, args=items)['state']
         except InputError:
           raise

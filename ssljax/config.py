@@ -71,7 +71,7 @@ def get_config(arg: str = 'simclr,digits') -> ConfigDict:
         'test_examples': 10000,
         'batch_size': 256,
         'feature': 'features',
-        'baselines': True,  # the same protocols on a random encoder and on raw pixels
+        'baselines': ('random', 'raw'),  # by the same protocols: an untrained encoder, the input
       },
       'data': source,
       'encoder': models.get_config(options.get('encoder', settings.encoder.name)),

@@ -114,7 +114,7 @@ def evaluate(
   key,
   baselines: bool,
 ) -> tuple[dict[str, float], Features]:
-  """Every protocol on learned features and, with `baselines`, on a random encoder's and raw inputs.
+  """Every protocol on learned features and, with `baselines`, on those of config.eval.baselines.
 
   Returns metrics such as 'knn-v1/learned', 'knn-v1/random', 'knn-v1/raw', 'rankme', and the test
   features. Where the data has no labelled test split nothing is probed.
@@ -139,9 +139,11 @@ def evaluate(
   metrics = without_labels(program, train_state, test, key=key)
   if probed:
     metrics = score(train, test, 'learned') | metrics
-  if probed and baselines:
+  if probed and baselines and 'random' in settings.baselines:
+    metrics |= score(*features(program.init(key)), 'random')
+  if probed and baselines and 'raw' in settings.baselines:
     inputs = (
       raw(sources[split], limit=settings[f'{split}_examples']) for split in ('train', 'test')
     )
-    metrics |= score(*features(program.init(key)), 'random') | score(*inputs, 'raw')
+    metrics |= score(*inputs, 'raw')
   return metrics, test

@@ -1,11 +1,13 @@
 """What a process sets up once, and what it can say about itself."""
 
 import importlib.metadata
+import importlib.util
 import os
 import pathlib
 import resource
 import subprocess
 import sys
+from collections.abc import Mapping
 
 import jax
 
@@ -35,8 +37,8 @@ def use_compilation_cache(where: str = 'auto') -> None:
 def connect(coordinator: str = '', num_processes: int = 0, process_id: int = -1) -> None:
   """Joins the other processes of this run, before anything touches a device.
 
-  Empty arguments leave it to jax where the environment of Slurm, Open MPI or Cloud TPU, or
-  JAX_NUM_PROCESSES, says that there is more than one process; elsewhere nothing happens.
+  Empty arguments leave it to jax where the environment says that there are others, see
+  `has_company`; elsewhere nothing happens.
   """
   if jax.distributed.is_initialized():
     return
@@ -48,10 +50,30 @@ def connect(coordinator: str = '', num_processes: int = 0, process_id: int = -1)
       )
     jax.distributed.initialize(coordinator, num_processes, process_id)
     return
-  several = ('SLURM_NTASKS', 'OMPI_COMM_WORLD_SIZE', 'JAX_NUM_PROCESSES')
-  on_pod = 'TPU_WORKER_HOSTNAMES' in os.environ and ',' in os.environ['TPU_WORKER_HOSTNAMES']
-  if on_pod or any(int(os.environ.get(name) or 1) > 1 for name in several):
+  if has_company(os.environ):
     jax.distributed.initialize()
+
+
+def has_company(environment: Mapping[str, str]) -> bool:
+  """Whether Slurm, Open MPI, JAX_NUM_PROCESSES, Cloud TPU or a Kubernetes job (GKE) says that there
+  is more than one process, where jax finds the others by itself.
+
+  Raises InputError in an indexed Kubernetes job without the package that jax asks the cluster with.
+  """
+  several = ('SLURM_NTASKS', 'OMPI_COMM_WORLD_SIZE', 'JAX_NUM_PROCESSES')
+  if ',' in environment.get('TPU_WORKER_HOSTNAMES', ''):
+    return True
+  if any(int(environment.get(name) or 1) > 1 for name in several):
+    return True
+  if not {'KUBERNETES_SERVICE_HOST', 'JOB_COMPLETION_INDEX'} <= set(environment):
+    return False
+  if importlib.util.find_spec('kubernetes') is None:
+    raise InputError(
+      'this is an indexed Kubernetes job, where jax finds the other processes with the package '
+      'kubernetes: pip install kubernetes, or set distributed.coordinator, num_processes and '
+      'process_id'
+    )
+  return True
 
 
 def versions() -> dict[str, str]:

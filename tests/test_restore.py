@@ -1,0 +1,75 @@
+"""A run that begins with parts of another."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+import small
+
+from ssljax import checkpoint, program, restore, sharding, workdir
+from ssljax.errors import InputError
+
+
+@functools.cache
+def make(name, **encoder):
+  config = small.small_config(name)
+  config.encoder.update(encoder)
+  # Other devices than those that saved: 4 in two groups, then one.
+  mesh = sharding.make_mesh(2, 2, jax.devices()[:4]) if name == 'simclr' else sharding.make_mesh(1)
+  return config, program.make_program(config, mesh, small.SOURCE, steps=8)
+
+
+@pytest.fixture
+def finished(tmp_path):
+  """The folder of a SimCLR run of two steps, and its train state on the host."""
+  config, simclr = make('simclr')
+  state, _ = small.run(simclr, simclr.init(small.key(7)), 0, 2)
+  fields = workdir.to_fields(config)
+  workdir.write_json(tmp_path / 'config.json', fields)
+  with checkpoint.open_folder(tmp_path / 'checkpoints', fields, versions={}) as checkpoints:
+    checkpoints.save(2, state)
+  return tmp_path, jax.device_get(state)
+
+
+def start(folder, parts, name='byol', **encoder):
+  _, other = make(name, **encoder)
+  fresh = other.init(small.key())
+  said = []
+  return fresh, restore.start_from(folder, parts, fresh, said.append), said
+
+
+def test_parts_go_to_student_and_teacher_and_nothing_else_moves(finished):
+  folder, saved = finished
+  fresh, begun, said = start(folder, ('encoder',))
+  encoder, stats = saved.params['encoder'], saved.state['stats']['encoder']
+  target = begun.state['target']
+  for seen in (begun.params['encoder'], target['params']['encoder']):
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(seen), encoder)
+  for seen in (begun.state['stats']['encoder'], target['stats']['encoder']):
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(seen), stats)
+  for name in ('projector', 'predictor'):
+    jax.tree.map(np.testing.assert_array_equal, begun.params[name], fresh.params[name])
+  assert jax.tree.map(lambda x: x.sharding, begun) == jax.tree.map(lambda x: x.sharding, fresh)
+  assert 'encoder' in said[0] and 'step 2' in said[0]
+  # And it trains on.
+  _, other = make('byol')
+  small.run(other, begun, 0, 1)
+
+
+@pytest.mark.parametrize(
+  ('parts', 'encoder', 'sentence'),
+  [
+    (('encoder', 'decoder'), {}, "init_parts has 'decoder'"),
+    (('predictor',), {}, 'has no params/predictor'),
+    (('encoder',), {'width': 4}, r'bn_0/bias has shape \[8\], wanted \[4\]'),
+  ],
+)
+def test_what_does_not_fit_is_named(finished, parts, encoder, sentence):
+  with pytest.raises(InputError, match=sentence):
+    start(finished[0], parts, **encoder)
+
+
+def test_a_folder_without_a_run(tmp_path):
+  with pytest.raises(InputError, match='holds no run'):
+    start(tmp_path, ('encoder',))
