@@ -237,7 +237,68 @@ def first_step():
   }
 
 
-PARTS = {f.__name__: f for f in (convolution, views, loop, data_wait, nt_xent_memory, first_step)}
+def method_steps(batch=256, repeat=3):
+  """A step of each method on images, one encoder and batch, against SimCLR's in the same run."""
+  import jax
+  import numpy as np
+
+  from ssljax import config, methods, program, sharding
+  from ssljax.data.source import ArraySource
+  from ssljax.methods.image import _pair
+
+  rng = np.random.default_rng(0)
+  image = rng.integers(0, 255, (2 * batch, 32, 32, 3), np.uint8)
+  source = ArraySource({'image': image, 'label': np.arange(2 * batch, dtype=np.int32) % 10})
+  mesh = sharding.make_mesh(1, 1, jax.devices()[:1])
+  resident, key = sharding.put_replicated(source.arrays, mesh), sharding.make_key(0, mesh)
+  index = sharding.put_batch({'index': np.arange(batch, dtype=np.int32)}, mesh)
+
+  def time_step(name):
+    c = config.get_config(f'{name},digits,preset=tiny')
+    c.batch_size = batch
+    with c.unlocked():
+      if c.encoder.name == _pair.TINY_ENCODER['name']:
+        c.encoder.update(_pair.TINY_ENCODER)
+    made = program.make_program(c, mesh, source, steps=100)
+    state = [made.init(key)]
+
+    def step():
+      state[0], metrics = made.step(state[0], index, resident, key)
+      return metrics
+
+    spec = program.example_batch(source, batch, labels=True)
+    seen = program.with_own_partners(made.method, spec)
+    views = jax.eval_shape(made.method.views, key, seen)
+    pixels = sum(x.size for x in jax.tree.leaves(views) if x.ndim >= 4 and x.shape[-1] == 3)
+    return best_of(step, repeat), pixels / (batch * 32 * 32 * 3), c.encoder.name
+
+  reference, _, encoder = time_step('simclr')
+  steps = {}
+  for name, modality in methods.available().items():
+    if modality == 'image':
+      seconds, views, own = time_step(name)
+      if own == encoder:
+        steps[name] = {'seconds': seconds, 'views': views, 'ratio': seconds / reference}
+        steps[name]['ratio_per_view'] = seconds / views / (reference / 2)
+      jax.clear_caches()
+  again = time_step('simclr')[0]
+  per_view = {name: s['ratio_per_view' if s['views'] > 2 else 'ratio'] for name, s in steps.items()}
+  slow = {name: round(r, 2) for name, r in per_view.items() if r > 1.25}
+  return {
+    'what': f'a step of each method with {encoder} and batch {batch} against that of SimCLR, per '
+    'view where there are more than two' + (f'; above 1.25: {slow}' if slow else ''),
+    'largest_ratio': max(per_view.values()),
+    'simclr_seconds': reference,
+    'simclr_again': again / reference,
+    'wanted': 'largest_ratio <= 1.25',
+    'steps': steps,
+  }
+
+
+PARTS = {
+  f.__name__: f
+  for f in (convolution, views, loop, data_wait, nt_xent_memory, first_step, method_steps)
+}
 
 
 def main():

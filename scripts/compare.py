@@ -6,17 +6,18 @@
 
 `--seeds_for=simclr,byol:0,1,2` gives some methods other seeds than the rest. Flags after -- go to
 every run; `--for_mae=--config.epochs=20` adds one for one method, `--note_mae='...'` a remark to
-its row. What of the raw input is worth is found once for each seed. Runs that are done are not
-repeated, so a run that was stopped costs only itself.
+its row. What of the raw input is worth is found once for each seed. The file is written after each
+method, and runs that are done are not repeated, so a run that was stopped costs only itself.
 """
 
 import argparse
 import json
 import pathlib
+import shlex
 import statistics
 import sys
 
-from ssljax import cli, main, runtime
+from ssljax import cli, main, runtime, workdir
 from ssljax.errors import InputError
 from ssljax.evaluators import protocols
 
@@ -67,6 +68,7 @@ def train(args, method, seed, flags):
 
 
 def gather(args, special, notes, flags):
+  """Yields the result after each method."""
   favoured, _, more = args.seeds_for.partition(':')
   rows, raw = [], {}
   for method in args.methods.split(','):
@@ -103,24 +105,24 @@ def gather(args, special, notes, flags):
         'note': notes.get(method, ''),
       }
     )
-  probes = {name.rsplit('/', 1)[0] for row in rows for name in row['mean'] if '/' in name}
-  return {
-    'title': args.title,
-    'command': 'python scripts/compare.py ' + ' '.join(sys.argv[1:]),
-    'device': summaries[0]['device'],
-    'device_count': summaries[0]['device_count'],
-    'versions': runtime.versions(),
-    'protocols': {name: protocols.describe(name) for name in sorted(probes)},
-    'rows': rows,
-  }
+    probes = {name.rsplit('/', 1)[0] for row in rows for name in row['mean'] if '/' in name}
+    yield {
+      'title': args.title,
+      'command': shlex.join(['python', 'scripts/compare.py', *sys.argv[1:]]),
+      'device': summaries[0]['device'],
+      'device_count': summaries[0]['device_count'],
+      'versions': runtime.versions(),
+      'protocols': {name: protocols.describe(name) for name in sorted(probes)},
+      'rows': rows,
+    }
 
 
 def run(_):
   args, *rest = command_line()
-  result = gather(args, *rest)
   args.out.parent.mkdir(parents=True, exist_ok=True)
-  args.out.write_text(json.dumps(result, indent=1) + '\n')
-  print(f'wrote {args.out}')
+  for result in gather(args, *rest):
+    workdir.write_json(args.out, result)
+    print(f'wrote {args.out}: {len(result["rows"])} methods', flush=True)
 
 
 if __name__ == '__main__':

@@ -1,0 +1,126 @@
+"""Writes docs/methods.md: every method with what it minimises, what it keeps and what it reached.
+
+  python scripts/methods_page.py [--check]
+
+All of it is read from the code and from results/*.json. With --check nothing is written, and the
+exit code says whether the file is up to date.
+"""
+
+import inspect
+import json
+import pathlib
+import re
+import sys
+
+import jax
+import numpy as np
+
+from ssljax import config, methods, program, sharding
+from ssljax.data.source import ArraySource
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+# Files of the authors' numbers that have another name than the method.
+GOLDENS = {
+  'moco_v2': ('moco',),
+  'moco_v3': ('mocov3',),
+  'mmcr': ('mmcr', 'mmcr_momentum'),
+  'scan': ('scan', 'scan_selflabel'),
+  'simsiam': ('simsiam', 'simsiam_model'),
+  'sscd': ('koleo',),
+  'tico': ('tico', 'tico_grad_through_b'),
+  'lejepa': ('lejepa', 'lejepa_sigreg'),
+}
+HEAD = (
+  'method', 'family', 'paper', 'loss', 'encoder (tiny / imagenet)', 'state kept',
+  "error against the authors' code (value, gradient)", 'kNN / linear, %',
+)  # fmt: skip
+
+
+def results():
+  """(method, file name) -> row, of every file of scripts/compare.py."""
+  found = {}
+  for path in sorted((ROOT / 'results').glob('*.json')):
+    for row in json.loads(path.read_text()).get('rows', ()):
+      found.setdefault(row['method'], []).append((path.stem, row))
+  return found
+
+
+def state_of(name, modality):
+  """Names of what the tiny preset's method remembers, with the size of what is not a network."""
+  data = 'npz' if modality == 'vector' else 'digits'
+  c = config.get_config(f'{name},{data},preset=tiny')
+  rng = np.random.default_rng(0)
+  rows = 2 * c.batch_size
+  arrays = (
+    {'x': rng.normal(size=(rows, 64)).astype(np.float32)}
+    if modality == 'vector'
+    else {'image': rng.integers(0, 255, (rows, 32, 32, 3), np.uint8)}
+  )
+  source = ArraySource({**arrays, 'label': np.zeros(rows, np.int32)})
+  mesh = sharding.make_mesh(1)
+  state = program.make_program(c, mesh, source, steps=1).abstract.state
+  kept = []
+  for key, value in sorted(state.items()):
+    if not jax.tree.leaves(value):
+      continue
+    kept.append(f'{key} {list(value.shape)}' if hasattr(value, 'shape') else key)
+  return ', '.join(kept) or 'nothing'
+
+
+def golden_of(name, goldens):
+  found = [goldens[slug] for slug in GOLDENS.get(name, (name,)) if slug in goldens]
+  if not found:
+    return 'no'
+  return ', '.join(f'{max(g[key] for g in found):.0e}' for key in ('value', 'gradient'))
+
+
+def row_of(name, modality, goldens, reached):
+  module = methods.load(name)
+  source = inspect.getsource(module)
+  losses = sorted(set(re.findall(r'losses\.(\w+)\(', source)))
+  encoders = ' / '.join(module.get_config(p).encoder.name for p in ('tiny', 'imagenet'))
+  scores = []
+  for file, row in reached.get(name, ()):
+    probes = (row['mean'].get(f'{p}/learned') for p in ('knn-v1', 'linear-v1'))
+    scores.append(' / '.join('' if x is None else f'{100 * x:.1f}' for x in probes) + f' ({file})')
+  return (
+    f'`{name}`',
+    module.FAMILY,
+    module.PAPER,
+    ', '.join(f'`{loss}`' for loss in losses),
+    encoders,
+    state_of(name, modality),
+    golden_of(name, goldens),
+    '; '.join(scores),
+  )
+
+
+def page():
+  path = ROOT / 'results' / 'goldens.json'
+  goldens = json.loads(path.read_text())['goldens'] if path.is_file() else {}
+  reached, lines = results(), []
+  found = methods.available()
+  for modality in sorted(set(found.values())):
+    lines += [f'## {modality}', '', '| ' + ' | '.join(HEAD) + ' |', '|' + '---|' * len(HEAD)]
+    for name in sorted(n for n, m in found.items() if m == modality):
+      lines.append('| ' + ' | '.join(row_of(name, modality, goldens, reached)) + ' |')
+    lines.append('')
+  intro = (
+    '# Methods\n\n'
+    f'{len(found)} methods, each one file in `ssljax/methods/`. Made by `scripts/methods_page.py` '
+    'from the code and `results/`; errors are those of `results/goldens.json`, the largest over '
+    'all cases, relative, in float64.\n'
+  )
+  return intro + '\n' + '\n'.join(lines)
+
+
+def main():
+  path = ROOT / 'docs' / 'methods.md'
+  made = page()
+  if '--check' in sys.argv:
+    sys.exit(not path.is_file() or path.read_text() != made)
+  path.write_text(made)
+
+
+if __name__ == '__main__':
+  main()
