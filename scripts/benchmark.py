@@ -295,9 +295,135 @@ def method_steps(batch=256, repeat=3):
   }
 
 
+def moco_step(queue_size, batch, width):
+  """() -> metrics of one more step of MoCo v2 on random images of 32x32."""
+  import jax
+  import numpy as np
+
+  from ssljax import config, program, sharding
+  from ssljax.data.source import ArraySource
+  from ssljax.methods.image import _pair
+
+  image = np.random.default_rng(0).integers(0, 255, (batch, 32, 32, 3), np.uint8)
+  source = ArraySource({'image': image, 'label': np.zeros(batch, np.int32)})
+  c = config.get_config('moco_v2,digits,preset=tiny')
+  c.batch_size, c.method.queue_size = batch, queue_size
+  with c.unlocked():
+    c.encoder.update(_pair.TINY_ENCODER)
+    c.method.projector = (*c.method.projector[:-1], width)
+  mesh = sharding.make_mesh(1, 1, jax.devices()[:1])
+  resident, key = sharding.put_replicated(source.arrays, mesh), sharding.make_key(0, mesh)
+  index = sharding.put_batch({'index': np.arange(batch, dtype=np.int32)}, mesh)
+  made = program.make_program(c, mesh, source, steps=100)
+  state = [made.init(key)]
+
+  def step():
+    state[0], metrics = made.step(state[0], index, resident, key)
+    return metrics
+
+  return step
+
+
+def kmeans(rows=100_000, dim=128, clusters=1000, iters=3, repeat=2):
+  """Lloyd's iterations against scikit-learn's, from the same centroids."""
+  import warnings
+
+  import numpy as np
+  from sklearn.cluster import KMeans
+  from sklearn.exceptions import ConvergenceWarning
+
+  from ssljax import ops
+
+  x = np.random.default_rng(0).normal(size=(rows, dim)).astype(np.float32)
+  init = x[:clusters]
+  theirs = KMeans(clusters, algorithm='lloyd', n_init=1, init=init, max_iter=iters, tol=0)
+  with warnings.catch_warnings():
+    warnings.simplefilter('ignore', ConvergenceWarning)  # so few iterations are not to converge
+    seconds_sklearn = best_of(lambda: theirs.fit(x).labels_, repeat)
+  seconds = best_of(lambda: ops.kmeans(x, clusters, init=init, iters=iters), repeat)
+  _, assignment = ops.kmeans(x, clusters, init=init, iters=iters)
+  return {
+    'what': f'k-means of {rows} x {dim} into {clusters} clusters, {iters} iterations, float32, '
+    "against scikit-learn's lloyd from the same centroids",
+    'seconds': seconds,
+    'seconds_sklearn': seconds_sklearn,
+    'speedup': seconds_sklearn / seconds,
+    'same_clusters': float(np.mean(np.asarray(assignment) == theirs.labels_)),
+    'wanted': 'speedup >= 1',
+  }
+
+
+def nearest(keys=100_000, queries=10_000, dim=128, k=20, repeat=2):
+  """Exact neighbours against scikit-learn's, by Euclidean distance of vectors of length one."""
+  import numpy as np
+  from sklearn.neighbors import NearestNeighbors
+
+  from ssljax import ops
+
+  x = np.random.default_rng(0).normal(size=(keys + queries, dim)).astype(np.float32)
+  x /= np.linalg.norm(x, axis=1, keepdims=True)
+  x, q = x[:keys], x[keys:]
+  theirs = NearestNeighbors(n_neighbors=k, algorithm='brute').fit(x)
+  seconds_sklearn = best_of(lambda: theirs.kneighbors(q)[1], repeat)
+  seconds = best_of(lambda: ops.nearest(q, x, k), repeat)
+  same = np.asarray(ops.nearest(q, x, k)[1]) == theirs.kneighbors(q)[1]
+  return {
+    'what': f'{k} nearest of {queries} queries among {keys} x {dim}, exact, float32, against '
+    "scikit-learn's brute force",
+    'seconds': seconds,
+    'seconds_sklearn': seconds_sklearn,
+    'speedup': seconds_sklearn / seconds,
+    'same_neighbours': float(same.mean()),
+    'wanted': 'speedup >= 1',
+  }
+
+
+def sinkhorn(rows=4096, clusters=3000, repeat=10):
+  """The codes of SwAV's ImageNet batch."""
+  import jax
+
+  from ssljax import ops
+
+  scores = jax.random.uniform(jax.random.key(0), (rows, clusters), minval=-1)
+  codes = jax.jit(ops.sinkhorn)
+  return {
+    'what': f'sinkhorn of {rows} x {clusters}, 3 rounds',
+    'seconds': best_of(lambda: codes(scores), repeat),
+    'wanted': 'seconds < 0.05',
+  }
+
+
+def queue(batch=256, size=65536, small=256, width=128, repeat=4):
+  """What a long queue adds to a step of MoCo v2 with the encoder of the presets 'tiny'."""
+  made = [moco_step(length, batch, width) for length in (size, small)]
+  long, short = (best_of(step, repeat) for step in made)
+  # Once more in the other order, so that a change of the machine's load does not count as its own.
+  short, long = (min(t, best_of(step, repeat)) for t, step in ((short, made[1]), (long, made[0])))
+  return {
+    'what': f'a step of moco_v2 (ResNet-10 of the presets tiny, batch {batch}) with a queue of '
+    f'{size} x {width} against one of {small}',
+    'seconds': long,
+    'seconds_small': short,
+    'share_added': long / short - 1,
+    'wanted': 'share_added < 0.05',
+  }
+
+
 PARTS = {
   f.__name__: f
-  for f in (convolution, views, loop, data_wait, nt_xent_memory, first_step, method_steps)
+  for f in (
+    convolution,
+    views,
+    loop,
+    data_wait,
+    nt_xent_memory,
+    first_step,
+    kmeans,
+    nearest,
+    sinkhorn,
+    queue,
+    method_steps,
+  )
 }
 
 

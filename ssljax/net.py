@@ -6,6 +6,9 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import lax
+
+from ssljax.errors import InputError
 
 
 class Net(NamedTuple):
@@ -69,6 +72,59 @@ def chain(**nets: Net) -> Net:
         params[name], state[name], x, train=train, rng=net_rng, **options
       )
       x = features(outputs[name])
+    return outputs, new_state
+
+  return Net(init, apply)
+
+
+def freeze(net: Net, name: str) -> Net:
+  """`net` whose parameters under `name` get no gradient: they stay as they are drawn.
+
+  Raises InputError where `net` has no such parameters.
+  """
+
+  def init(rng, *inputs, **options):
+    params, state = net.init(rng, *inputs, **options)
+    if name not in params:
+      raise InputError(f'the network has no parameters {name!r} to freeze, it has {sorted(params)}')
+    return params, state
+
+  def apply(params, state, *inputs, **options):
+    return net.apply({**params, name: lax.stop_gradient(params[name])}, state, *inputs, **options)
+
+  return Net(init, apply)
+
+
+def fork(sources, /, **nets: Net) -> Net:
+  """An encoder, the first of the networks, and the others side by side on its outputs.
+
+  sources: {name: encoder's outputs -> what that network gets}, its `features` if not named; as
+    {'dense': lambda outputs: outputs['map']}.
+
+  Parameters, state and outputs are dicts with the given names, as of `chain`, and `apply` runs
+  those that `params` has.
+  """
+  first, *others = nets
+
+  def source(name, outputs):
+    return sources.get(name, features)(outputs)
+
+  def init(rng, x, **options):
+    made = {first: nets[first].init(jax.random.fold_in(rng, 0), x, **options)}
+    seen, _ = nets[first].apply(*made[first], x, train=False, **options)
+    for i, name in enumerate(others, 1):
+      made[name] = nets[name].init(jax.random.fold_in(rng, i), source(name, seen), **options)
+    return {n: params for n, (params, _) in made.items()}, {n: s for n, (_, s) in made.items()}
+
+  def apply(params, state, x, *, train, rng=None, **options):
+    outputs, new_state = {}, {}
+    for i, name in enumerate(nets):
+      if name in params:
+        inputs = source(name, outputs[first]) if outputs else x
+        net_rng = None if rng is None else jax.random.fold_in(rng, i)
+        outputs[name], new_state[name] = nets[name].apply(
+          params[name], state[name], inputs, train=train, rng=net_rng, **options
+        )
     return outputs, new_state
 
   return Net(init, apply)

@@ -28,6 +28,8 @@ def get_config(**overrides) -> ConfigDict:
   weight_decay: decoupled for adamw, added to the gradient for sgd and lars; biases, norm scales and
     other vectors are skipped (and not adapted by lars) unless `decay_all`.
   clip_norm: largest norm of the whole gradient; 0 does not clip.
+  constant: regular expressions of parameters' paths whose rate stays at the peak, warmup and fall
+    aside (SimSiam's predictor).
   """
   config = ConfigDict(
     {
@@ -45,6 +47,7 @@ def get_config(**overrides) -> ConfigDict:
       'b2': 0.999,
       'trust_coefficient': 0.001,
       'clip_norm': 0.0,
+      'constant': (),
     }
   )
   config.update(overrides)
@@ -56,12 +59,17 @@ def _choice(field, seen, wanted):
     raise InputError(f'optim.{field} is {seen!r}, wanted one of {", ".join(wanted)}')
 
 
+def peak_rate(config: ConfigDict, *, batch_size: int) -> float:
+  """The highest learning rate of the run."""
+  _choice('batch_scaling', config.batch_scaling, SCALINGS)
+  factor = {'none': 1.0, 'linear': batch_size / 256, 'sqrt': batch_size**0.5}
+  return config.learning_rate * factor[config.batch_scaling]
+
+
 def make_schedule(config: ConfigDict, *, total_steps: int, batch_size: int) -> optax.Schedule:
   """step -> learning rate."""
   _choice('schedule', config.schedule, SCHEDULES)
-  _choice('batch_scaling', config.batch_scaling, SCALINGS)
-  factor = {'none': 1.0, 'linear': batch_size / 256, 'sqrt': batch_size**0.5}
-  peak = config.learning_rate * factor[config.batch_scaling]
+  peak = peak_rate(config, batch_size=batch_size)
   warmup = round(config.warmup_fraction * total_steps)
   pieces = [(optax.linear_schedule(0.0, peak, max(warmup, 1)), warmup)] if warmup else []
   rest = max(total_steps - warmup, 1)
@@ -102,27 +110,34 @@ def make(
   _choice('name', config.name, OPTIMIZERS)
   rate = make_schedule(config, total_steps=total_steps, batch_size=batch_size)
   mask = (lambda params: jax.tree.map(lambda _: True, params)) if config.decay_all else is_matrix
+  decay = optax.add_decayed_weights(config.weight_decay, mask)
+  scale = optax.scale_by_learning_rate(rate)
+  if config.constant:
+    scale = _scale_but(config.constant, rate, peak_rate(config, batch_size=batch_size))
   if config.name == 'adamw':
-    tx = optax.adamw(rate, config.b1, config.b2, weight_decay=config.weight_decay, mask=mask)
+    tx = optax.chain(optax.scale_by_adam(config.b1, config.b2), decay, scale)
   elif config.name == 'lars':
-    tx = optax.lars(
-      rate,
-      weight_decay=config.weight_decay,
-      weight_decay_mask=mask,
-      trust_coefficient=config.trust_coefficient,
-      trust_ratio_mask=mask,
-      momentum=config.momentum,
-    )
+    trust = optax.scale_by_trust_ratio(trust_coefficient=config.trust_coefficient)
+    tx = optax.chain(decay, optax.masked(trust, mask), scale, optax.trace(config.momentum))
   else:
-    tx = optax.chain(
-      optax.add_decayed_weights(config.weight_decay, mask),
-      optax.sgd(rate, momentum=config.momentum),
-    )
+    tx = optax.chain(decay, optax.trace(config.momentum), scale)
   if config.clip_norm:
     tx = optax.chain(optax.clip_by_global_norm(config.clip_norm), tx)
   if frozen:
     tx = optax.chain(tx, optax.masked(optax.set_to_zero(), lambda p: matches(frozen, p)))
   return tx
+
+
+def _scale_but(constant, rate, peak):
+  """`scale_by_learning_rate(rate)`, with the rate `peak` for parameters that match `constant`."""
+
+  def others(params):
+    return jax.tree.map(lambda matched: not matched, matches(constant, params))
+
+  return optax.chain(
+    optax.masked(optax.scale_by_learning_rate(rate), others),
+    optax.masked(optax.scale_by_learning_rate(peak), lambda params: matches(constant, params)),
+  )
 
 
 def matches(patterns, params):

@@ -22,6 +22,8 @@ class Case(NamedTuple):
   permutes: whether every array has a leading axis B whose order does not matter.
   axis_name: whether the loss takes `axis_name`, each array of [B, ...] split over devices; a tuple
     says which arrays are split.
+  fixed_targets: whether targets are made of the trained arrays and held fixed, so that the gradient
+    is not the value's slope.
   """
 
   loss: Callable
@@ -33,6 +35,7 @@ class Case(NamedTuple):
   prevented_by: str = ''
   permutes: bool = True
   axis_name: bool | tuple = True
+  fixed_targets: bool = False
 
 
 class Golden(NamedTuple):

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases_contrastive import numpy_info_nce, numpy_nt_xent
+from cases_decoupled import numpy_dcl
 from cases_masked import mae, mae_arrays, numpy_mae
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -94,6 +95,12 @@ def test_more_keys_than_queries_and_labels():
       np.testing.assert_allclose(got, expected, rtol=1e-5)
 
 
+def test_dclw_weighs_pairs():
+  # Apart from CASES: the weights have no gradient, which finite differences do not know.
+  got = losses.dclw(*embeddings(2), sigma=0.3)
+  np.testing.assert_allclose(got, numpy_dcl(*embeddings(2), sigma=0.3), rtol=1e-5)
+
+
 def test_mae_without_normalised_pixels():
   arrays = mae_arrays()
   expected = numpy_mae(*arrays, norm_pix=False)
@@ -101,7 +108,7 @@ def test_mae_without_normalised_pixels():
   np.testing.assert_allclose(mae(*arrays[:2], arrays[2] > 0, norm_pix=False), expected, rtol=1e-5)
 
 
-@every()
+@every(lambda case: not case.fixed_targets)
 def test_gradient_equals_finite_differences(name):
   loss, _, arrays, trained, *_ = CASES[name]
   with jax.enable_x64(True):
@@ -145,6 +152,18 @@ def test_chance_level():
     loss = functools.partial(losses.nt_xent, chunk_size=chunk_size)
     np.testing.assert_allclose(loss(same, same), np.log(2 * BATCH - 1), rtol=1e-6)
   np.testing.assert_allclose(losses.info_nce(same, same), np.log(BATCH), rtol=1e-6)
+
+
+def test_care_does_not_see_a_rotation_of_the_sphere():
+  z, e = embeddings(2)
+  turn, _ = np.linalg.qr(np.random.default_rng(3).normal(size=(12, 12)))
+  values = [
+    losses.care(z, z, e, np.float32(other), weight=1.0, equiv_splits=4)
+    for other in (e @ turn, 3 * e @ turn, e[::-1] @ turn)
+  ]
+  wanted = losses.nt_xent(z, z, temperature=0.5)
+  np.testing.assert_allclose(values[:2], wanted, rtol=1e-5)
+  assert values[2] > 1.1 * wanted
 
 
 def test_byol_does_not_train_its_targets():
@@ -366,6 +385,19 @@ WRONG = [
   (lambda: losses.info_nce(Z, Z[:, :2]), r'keys has shape \(4, 2\), wanted \(M, 3\)'),
   (lambda: losses.info_nce(Z, Z[:2]), 'keys has 2 rows, wanted 4 or more'),
   (lambda: losses.info_nce(Z, Z, labels=np.arange(3)), r'labels has shape \(3\), wanted \(4\)'),
+  (lambda: losses.directclr(Z, Z, loss_dim=9), 'loss_dim is 9, wanted 1 to 3'),
+  (
+    lambda: losses.supcon(Z[None], np.zeros(1, int), contrast_mode='two'),
+    "contrast_mode is 'two', wanted 'all'",
+  ),
+  (
+    lambda: losses.care(Z, Z, Z, Z, equiv_splits=3),
+    'equiv_splits is 3, wanted .* divides the 4 rows',
+  ),
+  (
+    lambda: losses.sie(Z, Z, Z, inv_dim=1),
+    r'predicted has shape \(4, 3\), wanted \(4, 2\)',
+  ),
   (lambda: losses.byol(Z, Z, Z[:2], Z), r'z1 has shape \(2, 3\), wanted \(4, 3\)'),
   (
     lambda: losses.mae(np.zeros((1, 4, 11)), np.zeros((1, 4, 4, 3)), np.ones((1, 4)), patch_size=2),

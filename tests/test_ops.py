@@ -107,6 +107,21 @@ def test_patchify_equals_the_authors(golden):
       np.testing.assert_allclose(back.transpose(0, 3, 1, 2), case['out']['unpatchified_pred'])
 
 
+def test_a_queue_goes_around_or_drops_what_does_not_fit():
+  queue, rows = np.zeros((5, 1)), np.array([[1.0], [2.0], [3.0]])
+  for pointer, wrap, expected, end in [
+    (1, True, [0, 1, 2, 3, 0], 4),
+    (2, True, [0, 0, 1, 2, 3], 0),
+    (4, True, [2, 3, 0, 0, 1], 2),
+    (1, False, [0, 1, 2, 3, 0], 4),
+    (2, False, [0, 0, 1, 2, 3], 0),
+    (4, False, [0, 0, 0, 0, 1], 0),
+  ]:
+    filled, moved = ops.enqueue(jnp.asarray(queue), jnp.int32(pointer), rows, wrap=wrap)
+    np.testing.assert_array_equal(filled[:, 0], expected)
+    assert moved == end
+
+
 @pytest.mark.parametrize(
   ('call', 'sentence'),
   [

@@ -73,6 +73,30 @@ def test_lars_by_hand():
   np.testing.assert_allclose(updates['dense']['bias'], -6.0 * np.ones(3), rtol=1e-6)
 
 
+@pytest.mark.parametrize('name', optim.OPTIMIZERS)
+def test_constant_parameters_keep_the_peak_rate(name):
+  fields = dict(name=name, learning_rate=0.1, batch_scaling='linear', warmup_fraction=0.2)
+  fields |= dict(weight_decay=0.0, momentum=0.0, decay_all=True)
+  grads = jax.tree.map(lambda x: 3.0 * jnp.ones_like(x), PARAMS)
+
+  def steps(**more):
+    tx = optim.make(optim.get_config(**fields, **more), total_steps=20, batch_size=512)
+    state, found = tx.init(PARAMS), []
+    for _ in range(20):
+      updates, state = tx.update(grads, state, PARAMS)
+      found.append(jax.tree.map(lambda u: float(u.ravel()[0]), updates))
+    return found
+
+  plain = steps()
+  held = steps(constant=('^dense/',))
+  rates = [step['norm']['scale'] for step in plain]
+  assert rates[0] == 0 and rates[4] == min(rates) and rates[-1] > 0.1 * min(rates)
+  for one, other in zip(plain, held, strict=True):
+    assert one['norm'] == other['norm'] and one['token'] == other['token']
+    for part in ('kernel', 'bias'):  # as in the step whose rate is the peak
+      np.testing.assert_allclose(other['dense'][part], plain[4]['dense'][part], rtol=1e-4)
+
+
 def test_clipping_is_of_the_whole_gradient():
   config = optim.get_config(
     name='sgd',

@@ -7,7 +7,7 @@ import ml_collections
 from ssljax.augment._color import HUE
 from ssljax.errors import InputError
 
-CHANCES = ('flip', 'jitter_prob', 'grayscale_prob', 'blur_prob', 'solarize_prob')
+CHANCES = ('flip', 'rotate_prob', 'jitter_prob', 'grayscale_prob', 'blur_prob', 'solarize_prob')
 
 
 def get_config(size, **overrides):
@@ -27,6 +27,8 @@ def get_config(size, **overrides):
       'ratio': (3 / 4, 4 / 3),  # its width / height
       'interpolation': 'bicubic',
       'flip': (0.5,),
+      'rotate': (-180.0, 180.0),  # degrees, counterclockwise, about the centre of the view
+      'rotate_prob': (0.0,),
       'jitter': (0.4, 0.4, 0.4, 0.1),  # brightness, contrast, saturation, hue
       'jitter_prob': (0.0,),
       'grayscale_prob': (0.0,),
@@ -36,6 +38,7 @@ def get_config(size, **overrides):
       'solarize_prob': (0.0,),
       'mean': (0.5,),  # one value, or one for each channel
       'std': (0.5,),
+      'shared_by': 1,  # so many consecutive images of the batch share their draws
     }
   )
   for field, value in overrides.items():
@@ -53,6 +56,12 @@ def per_view(config, field):
   return tuple(map(float, value * config.num_views if len(value) == 1 else value))
 
 
+def one_view(config, view):
+  """The config that makes one of the views, by its number, by itself."""
+  chances = {field: (per_view(config, field)[view],) for field in CHANCES}
+  return ml_collections.ConfigDict({**config, **chances, 'num_views': 1})
+
+
 def blur_kernel(config):
   """The taps of the blur: SimCLR's rule unless given, but no fewer than 3, the least that blurs."""
   return config.blur_kernel or max(3, config.size // 20 * 2 + 1)
@@ -67,6 +76,8 @@ def check(config):
     'scale': (_is_range(config.scale) and config.scale[0] > 0, '(low, high) with 0 < low <= high'),
     'ratio': (_is_range(config.ratio) and config.ratio[0] > 0, '(low, high) with 0 < low <= high'),
     'interpolation': (config.interpolation in ('bilinear', 'bicubic'), 'bilinear or bicubic'),
+    'rotate': (_is_range(config.rotate), '(low, high) with low <= high'),
+    'shared_by': (config.shared_by >= 1, 'at least 1'),
     'jitter': (
       len(config.jitter) == 4 and min(config.jitter) >= 0 and config.jitter[HUE] <= 0.5,
       'four numbers of at least 0, the last (hue) at most 0.5',

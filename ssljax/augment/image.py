@@ -1,8 +1,8 @@
 """Random views of images on the device, with the semantics of torchvision's v1 transforms.
 
-A view is a random resized crop, mirrored or not, then colour jitter, greyscale, blur, solarisation
-and normalisation. Drawing the parameters (`sample`) is apart from using them (`apply`), so that a
-method can have both:
+A view is a random resized crop, mirrored or not, then rotation, colour jitter, greyscale, blur,
+solarisation and normalisation. Drawing the parameters (`sample`) is apart from using them
+(`apply`), so that a method can have both:
 
   config = get_config(32, jitter_prob=0.8, grayscale_prob=0.2)      # two views
   x = make(config)(rng, images)                                    # [B, 2, 32, 32, C]
@@ -28,8 +28,8 @@ from ssljax.augment._color import (
   jitter_parameters,
   solarize,
 )
-from ssljax.augment._config import CHANCES, blur_kernel, check, get_config, per_view
-from ssljax.augment._geometry import CROP_UNIFORMS, crop_box, crop_resize, gaussian_blur
+from ssljax.augment._config import CHANCES, blur_kernel, check, get_config, one_view, per_view
+from ssljax.augment._geometry import CROP_UNIFORMS, crop_box, crop_resize, gaussian_blur, rotate
 from ssljax.errors import InputError
 
 __all__ = [
@@ -47,10 +47,14 @@ __all__ = [
   'jitter_parameters',
   'main',
   'make',
+  'one_view',
+  'parameter_vector',
   'prepare',
+  'rotate',
   'sample',
   'solarize',
   'to_display',
+  'to_float',
 ]
 
 
@@ -63,7 +67,8 @@ def make(config, *, with_parameters=False):
   """Builds the jitted function that draws the views of a batch.
 
   The views of an image depend on `rng` and its place in the batch alone, not on the other images
-  nor on the number of devices, and nothing crosses the batch axis.
+  nor on the number of devices, and nothing crosses the batch axis. With `shared_by` > 1 the images
+  of one part of the batch are altered alike; their v-th views share the draws.
 
   Args:
     config: of `get_config`; for multi-crop several by name, {'global': config, 'local': config}.
@@ -83,14 +88,17 @@ def make(config, *, with_parameters=False):
   config = ml_collections.FrozenConfigDict(config)
 
   def views(rng, images):
-    images = _to_float(images)
+    images = to_float(images)
     view = jnp.arange(config.num_views)
 
     def one(key, view, image):
       parameters = sample(key, config, image.shape, view)
       return apply(image, parameters, config), parameters
 
-    keys = jax.random.split(rng, (len(images), config.num_views))
+    parts = -(-len(images) // config.shared_by)
+    keys = jax.random.split(rng, (parts, config.num_views))
+    if config.shared_by > 1:
+      keys = keys[jnp.arange(len(images)) // config.shared_by]
     images, parameters = jax.vmap(jax.vmap(one, (0, 0, None)), (0, None, 0))(keys, view, images)
     return (images, parameters) if with_parameters else images
 
@@ -108,20 +116,24 @@ def sample(key, config, shape, view=0):
 
   Returns:
     A dict with `box` int32 [4] (top, left, height, width in pixels of the image) and, unless its
-    chance is 0 for every view: `flip` bool; `factors` float32 [4] and `order` int32 [4] of
-    `color_jitter`; `grayscale` bool; `sigma` float32, in pixels of the view, 0 for no blur;
-    `solarize` bool.
+    chance is 0 for every view: `flip` bool; `angle` float32, in degrees; `factors` float32 [4] and
+    `order` int32 [4] of `color_jitter`; `grayscale` bool; `sigma` float32, in pixels of the view, 0
+    for no blur; `solarize` bool.
   """
   chances = {field: per_view(config, field) for field in CHANCES}
   drawn = {field: jnp.array(chances[field])[view] for field in CHANCES if any(chances[field])}
   # One draw for everything: each separate one adds half a second to the compilation.
-  uniforms = jax.random.uniform(key, (CROP_UNIFORMS + JITTER_UNIFORMS + 5,))
+  turns = 2 if 'rotate_prob' in drawn else 0
+  uniforms = jax.random.uniform(key, (CROP_UNIFORMS + JITTER_UNIFORMS + 5 + turns,))
   crop, jitter, rest = jnp.split(uniforms, (CROP_UNIFORMS, CROP_UNIFORMS + JITTER_UNIFORMS))
-  flip, gray, blur, spread, invert = rest
+  flip, gray, blur, spread, invert, *turn = rest
 
   parameters = {'box': crop_box(crop, *shape[:2], config.scale, config.ratio)}
   if 'flip' in drawn:
     parameters['flip'] = flip < drawn['flip']
+  if 'rotate_prob' in drawn:
+    low, high = config.rotate
+    parameters['angle'] = jnp.where(turn[0] < drawn['rotate_prob'], low + (high - low) * turn[1], 0)
   if 'jitter_prob' in drawn and any(config.jitter):
     parameters['factors'], parameters['order'] = jitter_parameters(
       jitter, config.jitter, drawn['jitter_prob']
@@ -149,6 +161,8 @@ def apply(image, parameters, config):
   """
   flip = parameters.get('flip', False)
   image = crop_resize(image, parameters['box'], config.size, config.interpolation, flip)
+  if 'angle' in parameters:
+    image = rotate(image, parameters['angle'])
   if 'factors' in parameters:
     hue = config.jitter[HUE] > 0
     image = color_jitter(image, parameters['factors'], parameters['order'], hue)
@@ -161,6 +175,32 @@ def apply(image, parameters, config):
   return _normalize(image, config)
 
 
+def parameter_vector(parameters, shape):
+  """What `sample` drew as one vector, for networks that are told how a view was made.
+
+  Of those that there are, in this order: the box as shares of the image's sides, `flip`, the sine
+  and cosine of `angle`, `factors`, `grayscale`, `sigma`, `solarize`; not the order of the jitter.
+
+  Args:
+    parameters: dict of `sample`, with any leading axes.
+    shape: (height, width, ...) of the image.
+
+  Returns:
+    float32 [..., P].
+  """
+  height, width = shape[:2]
+  parts = [parameters['box'] / jnp.array([height, width, height, width], jnp.float32)]
+  for name in ('flip', 'angle', 'factors', 'grayscale', 'sigma', 'solarize'):
+    if name in parameters:
+      value = parameters[name]
+      if name == 'angle':
+        value = jnp.stack([jnp.sin(jnp.deg2rad(value)), jnp.cos(jnp.deg2rad(value))], -1)
+      elif name != 'factors':
+        value = value[..., None]
+      parts.append(jnp.asarray(value, jnp.float32))
+  return jnp.concatenate(parts, -1)
+
+
 def prepare(images, config):
   """Images for evaluation: nothing random, the whole image resized to `size`, normalised.
 
@@ -171,7 +211,7 @@ def prepare(images, config):
   Returns:
     float32 [B, size, size, C].
   """
-  images = _to_float(images)
+  images = to_float(images)
   height, width = images.shape[1:3]
   if (height, width) != (config.size, config.size):
     box = (0, 0, height, width)
@@ -197,7 +237,8 @@ def _make_several(configs, with_parameters):
   return jax.jit(views)
 
 
-def _to_float(images):
+def to_float(images):
+  """Images [B, H, W, C], uint8 or float in [0, 1], as float32 in [0, 1]."""
   if images.ndim != 4:
     raise ValueError(f'images has shape {images.shape}, wanted [B, H, W, C]')
   if images.dtype == jnp.uint8:

@@ -17,9 +17,81 @@ The same call works on one device and on many:
     - outside `shard_map`, differentiating the mapped function: as they are.
 """
 
-from ssljax.losses._contrastive import info_nce, moco, nt_xent
-from ssljax.losses._distillation import byol, cosine_regression
+from ssljax.losses._amdim import amdim
+from ssljax.losses._clustering import (
+  deepcluster_v2,
+  deepercluster,
+  scan,
+  scan_selflabel,
+  swav,
+  swav_codes,
+)
+from ssljax.losses._contrastive import directclr, info_nce, moco, nt_xent
+from ssljax.losses._copy import koleo, sscd
+from ssljax.losses._curl import curl
+from ssljax.losses._decoupled import dcl, dclw
+from ssljax.losses._dense import densecl
+from ssljax.losses._distance import distance_correlation, mv_mr
+from ssljax.losses._distillation import byol, cosine_regression, simsiam
+from ssljax.losses._dynamics import msbreg
+from ssljax.losses._equivariant import care, sie, trajectory
+from ssljax.losses._gaussian import lejepa, sigreg
+from ssljax.losses._kernel import kernel_info_nce
+from ssljax.losses._manifold import mmcr
 from ssljax.losses._masked import mae
-from ssljax.losses._redundancy import barlow_twins
+from ssljax.losses._momentum import moco_v3, ressl
+from ssljax.losses._multilabel import mls
+from ssljax.losses._nce import nce, nce_normalizer, pirl
+from ssljax.losses._neighbors import all4one, feature_contrast, nnclr
+from ssljax.losses._redundancy import barlow_twins, mixed_barlow_twins, tico, vicreg
+from ssljax.losses._supervised import supcon
+from ssljax.losses._whitening import w_mse
 
-__all__ = ['barlow_twins', 'byol', 'cosine_regression', 'info_nce', 'mae', 'moco', 'nt_xent']
+__all__ = [
+  'all4one',
+  'amdim',
+  'barlow_twins',
+  'byol',
+  'care',
+  'cosine_regression',
+  'curl',
+  'dcl',
+  'dclw',
+  'deepcluster_v2',
+  'deepercluster',
+  'densecl',
+  'directclr',
+  'distance_correlation',
+  'feature_contrast',
+  'info_nce',
+  'kernel_info_nce',
+  'koleo',
+  'lejepa',
+  'mae',
+  'mixed_barlow_twins',
+  'mls',
+  'mmcr',
+  'moco',
+  'moco_v3',
+  'msbreg',
+  'mv_mr',
+  'nce',
+  'nce_normalizer',
+  'nnclr',
+  'nt_xent',
+  'pirl',
+  'ressl',
+  'scan',
+  'scan_selflabel',
+  'sie',
+  'sigreg',
+  'simsiam',
+  'sscd',
+  'supcon',
+  'swav',
+  'swav_codes',
+  'tico',
+  'trajectory',
+  'vicreg',
+  'w_mse',
+]

@@ -40,22 +40,38 @@ def nt_xent(z1, z2, *, temperature=0.1, chunk_size=None, axis_name=None):
   Reference: SimCLR (https://arxiv.org/abs/2002.05709), Section 2.1, equation 1 and algorithm 1.
   Equals `simclr_loss_func` of solo-learn and `NTXentLoss` of lightly.
   """
+  positive, negative = view_logits(z1, z2, temperature, chunk_size, axis_name)
+  return _cross_entropy(positive[:, None], negative, axis_name)
+
+
+def directclr(z1, z2, *, temperature=0.1, loss_dim=360, chunk_size=None, axis_name=None):
+  """DirectCLR: `nt_xent` of the first `loss_dim` features of the encoder, without a projector.
+
+    nt_xent(z1[:, :loss_dim], z2[:, :loss_dim])
+
+  The other features are trained through what all of them share. Constant embeddings score
+  ln(2B - 1).
+
+  Args:
+    z1: [B, D], the encoder's features of the first view; z2: [B, D], of the second.
+    loss_dim: how many of the D features the loss sees; 360 of 2048 in the paper.
+    temperature, chunk_size, axis_name: as in `nt_xent`.
+
+  Returns:
+    The scalar loss of the global batch.
+
+  Raises:
+    InputError: as in `nt_xent`, or loss_dim is not in 1..D.
+
+  Reference: DirectCLR (https://arxiv.org/abs/2110.09348), Section 6. Equals `DirectCLRLoss` of
+  lightly.
+  """
   check_shape('z1', z1, ('B', 'D'))
   check_shape('z2', z2, z1.shape)
-  _check_positive(temperature=temperature, chunk_size=chunk_size)
-  batch, width = z1.shape
-  # The views have an axis of their own: joined along the batch they would change devices on a mesh.
-  u = _unit(jnp.stack([as_float(z1), as_float(z2)], axis=1), temperature)
-  positive = jnp.sum(u[:, 0] * u[:, 1], axis=-1)
-  if chunk_size and axis_name is None:
-    negative = over_others_symmetric(u, chunk_size)
-  else:
-    keys, first = _gather(u, axis_name)
-    ids = jnp.repeat(jnp.arange(keys.shape[0]), 2)
-    rows = jnp.repeat(first + jnp.arange(batch), 2)
-    flat = u.reshape(-1, width), rows, keys.reshape(-1, width), ids
-    negative = over_others(*flat, 2 * chunk_size if chunk_size else None).reshape(batch, 2)
-  return _cross_entropy(positive[:, None], negative, axis_name)
+  if not 1 <= loss_dim <= z1.shape[1]:
+    raise InputError(f'loss_dim is {loss_dim}, wanted 1 to {z1.shape[1]}, the number of features')
+  options = {'temperature': temperature, 'chunk_size': chunk_size, 'axis_name': axis_name}
+  return nt_xent(z1[:, :loss_dim], z2[:, :loss_dim], **options)
 
 
 def info_nce(queries, keys, *, temperature=0.1, labels=None, chunk_size=None, axis_name=None):
@@ -89,7 +105,7 @@ def info_nce(queries, keys, *, temperature=0.1, labels=None, chunk_size=None, ax
   """
   check_shape('queries', queries, ('N', 'D'))
   check_shape('keys', keys, ('M', queries.shape[1]))
-  _check_positive(temperature=temperature, chunk_size=chunk_size)
+  check_positive(temperature=temperature, chunk_size=chunk_size)
   count = queries.shape[0]
   if labels is not None:
     check_shape('labels', labels, (count,))
@@ -97,15 +113,15 @@ def info_nce(queries, keys, *, temperature=0.1, labels=None, chunk_size=None, ax
     raise InputError(
       f'keys has {keys.shape[0]} rows, wanted {count} or more, one for each query, or labels'
     )
-  q, own = _unit(as_float(queries), temperature), _unit(as_float(keys), temperature)
-  k, first = _gather(own, axis_name)
+  q, own = unit(as_float(queries), temperature), unit(as_float(keys), temperature)
+  k, first = gather(own, axis_name)
   rows = first + jnp.arange(count) if labels is None else labels
   positive = jnp.sum(q * (own[:count] if labels is None else k[labels]), axis=-1)
   negative = over_others(q, rows, k, jnp.arange(k.shape[0]), chunk_size)
   return _cross_entropy(positive, negative, axis_name)
 
 
-def moco(q, k, queue, *, temperature=0.07, axis_name=None):
+def moco(q, k, queue, *, temperature=0.07, detach_keys=True, axis_name=None):
   """MoCo: each query finds its key among that key and a queue of earlier ones.
 
   With u' = u at length one for q and k, and the queue's rows w_j as they are:
@@ -117,6 +133,8 @@ def moco(q, k, queue, *, temperature=0.07, axis_name=None):
     q: [B, D], queries, of any length; k: [B, D], their keys, of any length.
     queue: [K, D], keys of earlier batches, normalised before they entered.
     temperature: T; 0.07 in the paper, 0.2 in MoCo v2.
+    detach_keys: False lets the gradient reach the keys, for one network that makes both: the
+      `NTXentLoss` of lightly with a memory bank.
     axis_name: of `pmap` or `shard_map`, if q and k are one device's shares (see `ssljax.losses`);
       every device has the whole queue.
 
@@ -132,19 +150,47 @@ def moco(q, k, queue, *, temperature=0.07, axis_name=None):
   check_shape('q', q, ('B', 'D'))
   check_shape('k', k, q.shape)
   check_shape('queue', queue, ('K', q.shape[1]))
-  _check_positive(temperature=temperature)
-  q, k = _unit(as_float(q), temperature), lax.stop_gradient(_unit(as_float(k), temperature))
+  check_positive(temperature=temperature)
+  q, k = unit(as_float(q), temperature), unit(as_float(k), temperature)
+  k = lax.stop_gradient(k) if detach_keys else k
   w = lax.stop_gradient(as_float(queue)) * lax.rsqrt(jnp.asarray(temperature, q.dtype))
   negative = logsumexp(jnp.einsum('bd,kd->bk', q, w, precision=lax.Precision.HIGHEST), axis=1)
   return _cross_entropy(jnp.sum(q * k, axis=-1), negative, axis_name)
 
 
-def _unit(z, temperature):
-  # Divided by sqrt(T), so that a dot product of two is a logit.
+def view_logits(z1, z2, temperature, chunk_size=None, axis_name=None):
+  """What two views of a batch say of each other, for losses that weigh positives and negatives.
+
+  Arguments, and what is raised, as in `nt_xent`.
+
+  Returns:
+    positive: [B], the logits u_i . u_i' / T of the two views of each element.
+    negative: [B, 2], for each view the log of the sum of exp(u_i . u_j / T) over both views j of
+      all other elements.
+  """
+  check_shape('z1', z1, ('B', 'D'))
+  check_shape('z2', z2, z1.shape)
+  check_positive(temperature=temperature, chunk_size=chunk_size)
+  batch, width = z1.shape
+  # The views have an axis of their own: joined along the batch they would change devices on a mesh.
+  u = unit(jnp.stack([as_float(z1), as_float(z2)], axis=1), temperature)
+  positive = jnp.sum(u[:, 0] * u[:, 1], axis=-1)
+  if chunk_size and axis_name is None:
+    return positive, over_others_symmetric(u, chunk_size)
+  keys, first = gather(u, axis_name)
+  ids = jnp.repeat(jnp.arange(keys.shape[0]), 2)
+  rows = jnp.repeat(first + jnp.arange(batch), 2)
+  flat = u.reshape(-1, width), rows, keys.reshape(-1, width), ids
+  negative = over_others(*flat, 2 * chunk_size if chunk_size else None).reshape(batch, 2)
+  return positive, negative
+
+
+def unit(z, temperature):
+  """z at length one, divided by sqrt(T), so that a dot product of two is a logit."""
   return l2_normalize(z) * lax.rsqrt(jnp.asarray(temperature, z.dtype))
 
 
-def _gather(keys, axis_name):
+def gather(keys, axis_name):
   """The keys of all devices, and the place of this device's first one among them."""
   if axis_name is None:
     return keys, 0
@@ -157,7 +203,7 @@ def _cross_entropy(positive, negative, axis_name):
   return loss if axis_name is None else lax.pmean(loss, axis_name)
 
 
-def _check_positive(**numbers):
+def check_positive(**numbers):
   for name, value in numbers.items():
     if isinstance(value, (int, float)) and value <= 0:
       raise InputError(f'{name} is {value}, wanted more than 0')

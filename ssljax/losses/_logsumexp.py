@@ -1,5 +1,7 @@
 """log(sum(exp(dot products))) over the rows of other elements, dense or in blocks."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -9,32 +11,49 @@ from jax.scipy.special import logsumexp
 EXCLUDED = -1e30
 
 
-def over_others(q, q_ids, k, k_ids, chunk_size=None):
+def over_others(q, q_ids, k, k_ids, chunk_size=None, scores=None):
   """For each row i of q: log of the sum of exp(q_i . k_j) over the keys j with another id than i.
 
   Args:
     q: [N, D], with q_ids int [N].
     k: [M, D], with k_ids int [M].
     chunk_size: rows of q handled at a time; None for all at once.
+    scores: (q, k) -> [N, M], what stands in place of the dot products.
 
   Returns:
     [N].
   """
+  scores = scores or functools.partial(_dots, 'id,jd->ij')
 
   def block(rows):
     q, ids = rows
-    return logsumexp(jnp.where(ids[:, None] == k_ids, EXCLUDED, _dots('id,jd->ij', q, k)), axis=1)
+    return logsumexp(jnp.where(ids[:, None] == k_ids, EXCLUDED, scores(q, k)), axis=1)
 
+  return map_rows(block, (q, q_ids), chunk_size)
+
+
+def map_rows(block, rows, chunk_size=None):
+  """`block` of chunk_size rows at a time, computed again for the gradient.
+
+  Args:
+    block: a tree of arrays [n, ...] -> [n], each row of which depends on that row alone.
+    rows: the tree, of [N, ...].
+    chunk_size: None for all at once.
+
+  Returns:
+    [N].
+  """
   if chunk_size is None:
-    return block((q, q_ids))
-  count, size = _blocks(len(q), chunk_size)
+    return block(rows)
+  total = len(jax.tree.leaves(rows)[0])
+  count, size = _blocks(total, chunk_size)
 
   # Block b is rows b, b + count, ...: on a mesh every device has a share of each block.
   def split(x):
     return _pad(x, count * size).reshape(size, count, *x.shape[1:]).swapaxes(0, 1)
 
-  out = lax.map(jax.checkpoint(block, prevent_cse=False), (split(q), split(q_ids)))
-  return out.swapaxes(0, 1).reshape(-1)[: len(q)]
+  out = lax.map(jax.checkpoint(block, prevent_cse=False), jax.tree.map(split, rows))
+  return out.swapaxes(0, 1).reshape(-1)[:total]
 
 
 def over_others_symmetric(u, chunk_size):

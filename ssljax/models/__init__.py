@@ -1,19 +1,15 @@
-"""Encoders by name. A family is the module named by a name's leading letters ('vit_small': vit)."""
+"""Encoders by name. A family is a module here with a dict `VARIANTS` of its encoders."""
 
 import difflib
 import importlib
 import pkgutil
-import re
 
 from ssljax.errors import InputError
 
 
 def names() -> list[str]:
   """Every encoder there is."""
-  modules = [
-    importlib.import_module(f'{__name__}.{m.name}') for m in pkgutil.iter_modules(__path__)
-  ]
-  return sorted(name for module in modules for name in getattr(module, 'VARIANTS', ()))
+  return sorted(_families())
 
 
 def get_config(name):
@@ -26,11 +22,19 @@ def make(config, *, dtype):
   return _family(config.name).make(config, dtype=dtype)
 
 
+def _families():
+  """Encoder -> the module that makes it."""
+  modules = [
+    importlib.import_module(f'{__name__}.{m.name}') for m in pkgutil.iter_modules(__path__)
+  ]
+  return {name: module for module in modules for name in getattr(module, 'VARIANTS', ())}
+
+
 def _family(name):
-  known = names()
-  if name not in known:
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+  families = _families()
+  if name not in families:
+    nearest = difflib.get_close_matches(name, families, n=1, cutoff=0.0)[0]
     raise InputError(
-      f'model.name is {name!r}, wanted one of {", ".join(known)} (nearest: {nearest})'
+      f'model.name is {name!r}, wanted one of {", ".join(sorted(families))} (nearest: {nearest})'
     )
-  return importlib.import_module(f'{__name__}.{re.match("[a-z]+", name)[0]}')
+  return families[name]

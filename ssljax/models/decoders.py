@@ -1,10 +1,12 @@
-"""Decoders of masked models."""
+"""Decoders of masked models and autoencoders."""
 
 import math
 
 import flax.linen as nn
 import jax.numpy as jnp
 
+from ssljax.models.conv import Conv
+from ssljax.models.norm import BatchNorm
 from ssljax.models.vit import Block, layer_norm, sincos_positions, token_init, xavier
 from ssljax.net import Net, from_linen
 from ssljax.ops import restore_tokens
@@ -43,3 +45,28 @@ class MaeDecoder(nn.Module):
       x = Block(self.heads, name=f'blocks_{i}')(x, train)
     x = layer_norm(1e-6, x.dtype, 'norm')(x)
     return nn.Dense(self.patch_dim, dtype=x.dtype, kernel_init=xavier, name='pred')(x[:, 1:])
+
+
+def upsampling_decoder(*, size, channels, widths=(128, 64, 32)) -> Net:
+  """An image [N, size, size, channels] from a map [N, h, w, D], by doubling it as often as needed.
+
+  Each doubling repeats pixels and has a 3x3 convolution, batch norm and ReLU; `widths` are its
+  channels, the last one for all further doublings.
+  """
+  return from_linen(UpsamplingDecoder(size, channels, tuple(widths)))
+
+
+class UpsamplingDecoder(nn.Module):
+  size: int
+  channels: int
+  widths: tuple[int, ...]
+
+  @nn.compact
+  def __call__(self, x, *, train: bool, bn_groups: int = 1):
+    for i in range(max(0, math.ceil(math.log2(self.size / x.shape[1])))):
+      n, h, w, c = x.shape
+      # Not jnp.repeat: its gradient is a scatter.
+      x = jnp.broadcast_to(x[:, :, None, :, None], (n, h, 2, w, 2, c)).reshape(n, 2 * h, 2 * w, c)
+      x = Conv(self.widths[min(i, len(self.widths) - 1)], 3, 1, 1, name=f'conv_{i}')(x)
+      x = nn.relu(BatchNorm(name=f'bn_{i}')(x, train=train, bn_groups=bn_groups))
+    return Conv(self.channels, 3, 1, 1, use_bias=True, name='pred')(x[:, : self.size, : self.size])

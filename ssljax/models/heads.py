@@ -3,6 +3,8 @@
 from collections.abc import Callable
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 
 from ssljax.models.norm import BatchNorm
 from ssljax.net import Net, from_linen
@@ -32,6 +34,35 @@ def mlp(
   if not sizes:
     return Net(lambda rng, x, **_: ({}, {}), lambda params, state, x, **_: (x, state))
   return from_linen(Mlp(tuple(sizes), norm, hidden_bias, last_bias, last_norm, activation))
+
+
+def side_by_side(inv: Net, equi: Net, *, share) -> Net:
+  """Two heads on [N, D], `equi` for the last `share` of the features, `inv` for those before.
+
+  The outputs are joined in that order; parameters and state are dicts of 'inv' and 'equi'.
+  """
+  nets = {'inv': inv, 'equi': equi}
+
+  def split(x):
+    cut = x.shape[-1] - round(x.shape[-1] * share)
+    return {'inv': x[:, :cut], 'equi': x[:, cut:]}
+
+  def init(rng, x, **options):
+    rngs = dict(zip(nets, jax.random.split(rng), strict=True))
+    made = {name: nets[name].init(rngs[name], part, **options) for name, part in split(x).items()}
+    return {name: params for name, (params, _) in made.items()}, {
+      name: state for name, (_, state) in made.items()
+    }
+
+  def apply(params, state, x, **options):
+    done = {
+      name: nets[name].apply(params[name], state[name], part, **options)
+      for name, part in split(x).items()
+    }
+    joined = jnp.concatenate([done[name][0] for name in nets], -1)
+    return joined, {name: done[name][1] for name in nets}
+
+  return Net(init, apply)
 
 
 class Mlp(nn.Module):

@@ -1,23 +1,39 @@
 """Small pure functions that losses, augmentations and methods share."""
 
 from ssljax.ops._check import as_float, check_shape
+from ssljax.ops._fourier import dft2, idft2
+from ssljax.ops._hog import hog
+from ssljax.ops._kmeans import kmeans
 from ssljax.ops._masking import random_mask, restore_tokens, take_tokens
 from ssljax.ops._memory import enqueue, remember
 from ssljax.ops._moving import cosine_ramp, ema
+from ssljax.ops._nearest import nearest
 from ssljax.ops._normalize import l2_normalize
 from ssljax.ops._patches import patchify, unpatchify
+from ssljax.ops._permute import permutations, random_partner
+from ssljax.ops._sinkhorn import sinkhorn
+from ssljax.ops._whitening import whiten
 
 __all__ = [
   'as_float',
   'check_shape',
   'cosine_ramp',
+  'dft2',
   'ema',
   'enqueue',
+  'hog',
+  'idft2',
+  'kmeans',
   'l2_normalize',
+  'nearest',
   'patchify',
+  'permutations',
   'random_mask',
+  'random_partner',
   'remember',
   'restore_tokens',
+  'sinkhorn',
   'take_tokens',
   'unpatchify',
+  'whiten',
 ]

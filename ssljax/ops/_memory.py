@@ -4,15 +4,18 @@ import jax.numpy as jnp
 
 from ssljax.errors import InputError
 from ssljax.ops._check import check_shape
+from ssljax.ops._normalize import l2_normalize
 
 
-def enqueue(queue, pointer, rows):
+def enqueue(queue, pointer, rows, *, wrap=True):
   """Writes rows over the oldest of a circular queue.
 
   Args:
     queue: [K, D].
     pointer: int scalar, where the oldest row is.
     rows: [B, D], B at most K; cast to the dtype of the queue.
+    wrap: False drops rows that do not fit before the end, where the pointer then goes back to 0, as
+      lightly's memory banks do.
 
   Returns:
     The queue with rows at pointer, pointer + 1, ... modulo K, and the pointer moved by B.
@@ -28,22 +31,26 @@ def enqueue(queue, pointer, rows):
   size, count = len(queue), len(rows)
   if count > size:
     raise InputError(f'rows has {count} rows, wanted at most {size}, the length of the queue')
-  places = (pointer + jnp.arange(count)) % size
-  return queue.at[places].set(rows.astype(queue.dtype)), (pointer + count) % size
+  places, end = pointer + jnp.arange(count), pointer + count
+  if wrap:
+    places, end = places % size, end % size
+  else:
+    end = jnp.where(end < size, end, 0)
+  return queue.at[places].set(rows.astype(queue.dtype), mode='drop'), end
 
 
-def remember(bank, index, rows, decay):
+def remember(bank, index, rows, decay, *, unit=False):
   """Moves the rows of a memory bank that `index` names: bank[i] <- decay bank[i] + (1 - decay) row.
 
-  Nothing is normalised: what the bank holds at length one is to be made so by the caller. Of rows
-  with one index in a batch the last counts.
+  Of rows with one index in a batch the last counts.
 
   Args:
     bank: [N, ...], one memory for each example.
     index: int [B], which of them.
     rows: [B, ...].
     decay: how much of the old memory stays; may be traced.
+    unit: whether what was moved is made of length one again; nothing is normalised otherwise.
   """
   check_shape('rows', rows, (len(index), *bank.shape[1:]))
   moved = decay * bank[index] + (1 - decay) * rows.astype(bank.dtype)
-  return bank.at[index].set(moved)
+  return bank.at[index].set(l2_normalize(moved) if unit else moved)

@@ -1,10 +1,13 @@
 """What methods on views of images have in common: functions to build from, not a base class."""
 
+import operator
+
 import jax
 import jax.numpy as jnp
 
 from ssljax import ops
 from ssljax.augment import image
+from ssljax.errors import InputError
 from ssljax.method import two_part
 from ssljax.net import chain, features, over_views
 
@@ -24,6 +27,22 @@ TINY = {
   'epochs': 12,
   'optim': {'name': 'adamw', 'learning_rate': 2e-3, 'weight_decay': 1e-4},
 }
+
+
+def queue_memory(size, width):
+  """(rng) -> a queue of random rows at length one, and where its oldest row is."""
+
+  def memory(rng):
+    queue = ops.l2_normalize(jax.random.normal(rng, (size, width)))
+    return {'queue': queue, 'pointer': jnp.zeros((), jnp.int32)}
+
+  return memory
+
+
+def enqueued(state, rows):
+  """`state` with rows [B, D], at length one, written over the oldest of its queue."""
+  queue, pointer = ops.enqueue(state['queue'], state['pointer'], ops.l2_normalize(rows))
+  return {**state, 'queue': queue, 'pointer': pointer}
 
 
 def make_views(config, *, with_parameters=False):
@@ -86,17 +105,36 @@ def _looks(network, config, views):
   }
 
 
-def one_network(config, objective, *, memory=None, views=None, **nets):
+def feature_maps(outputs):
+  """An encoder's maps [N, h, w, D], one after each stage; InputError where it has none."""
+  if 'maps' not in outputs:
+    raise InputError(
+      f'the encoder gives {", ".join(sorted(outputs))}, but this method needs its feature maps: '
+      'wanted one that has them, for example encoder=resnet18'
+    )
+  return outputs['maps']
+
+
+def _reader(outputs, nets):
+  if outputs is None:
+    return operator.itemgetter(list(nets)[-1])
+  return outputs if callable(outputs) else lambda found: {name: found[name] for name in outputs}
+
+
+def one_network(config, objective, *, outputs=None, memory=None, views=None, join=chain, **nets):
   """A method whose `nets`, encoder first, see all views of an image.
 
   objective: (params, state, z, batch, rng, step) -> (loss, (state, metrics)), with z the last
     network's outputs [B, V, ...].
+  outputs: what takes the place of z: names of networks, for a dict of their outputs, or a function
+    of the outputs of all of them by name.
   memory: (rng) -> what `state` holds besides the batch statistics.
   views: as `make_views` makes them, if not from config.views alone.
+  join: makes one network of `nets`, as `chain` and `fork` do.
   """
-  network = chain(**nets)
+  network = join(**nets)
   paired = over_views(network, view_stats=config.view_stats)
-  last = list(nets)[-1]
+  read = _reader(outputs, nets)
 
   def init(rng, batch):
     memory_rng, rng = jax.random.split(rng)
@@ -104,8 +142,8 @@ def one_network(config, objective, *, memory=None, views=None, **nets):
     return params, {'stats': stats, **(memory(memory_rng) if memory else {})}
 
   def forward(params, state, batch, rng, step):
-    outputs, stats = paired.apply(params, state['stats'], batch['image'], train=True, rng=rng)
-    return outputs[last], {**state, 'stats': stats}
+    found, stats = paired.apply(params, state['stats'], batch['image'], train=True, rng=rng)
+    return read(found), {**state, 'stats': stats}
 
   looks = _looks(network, config, views)
   return two_part(init=init, forward=forward, objective=objective, **looks)
@@ -113,7 +151,7 @@ def one_network(config, objective, *, memory=None, views=None, **nets):
 
 def with_teacher(
   config, objective, decay, *, predictor=None, student_views=slice(None),
-  teacher_views=slice(None), bn_splits=1, memory=None, views=None, **nets,
+  teacher_views=slice(None), bn_splits=1, memory=None, views=None, join=chain, outputs=None, **nets,
 ):  # fmt: skip
   """A method whose `nets`, encoder first, have a moving average that nothing trains.
 
@@ -125,13 +163,13 @@ def with_teacher(
   bn_splits: into how many groups the images of a view are dealt for batch statistics, the teacher's
     in another order than the student's, as on as many devices with shuffled keys (MoCo, section
     3.3). It goes with view_stats 'separate' and one view each.
-  memory, views: as in `one_network`.
+  memory, views, join: as in `one_network`; outputs too, which gives 'z' and 'target'.
 
   Both networks run in training mode; the teacher keeps batch statistics of its own.
   """
-  network = chain(**nets, **({'predictor': predictor} if predictor else {}))
+  network = join(**nets, **({'predictor': predictor} if predictor else {}))
   paired = over_views(network, view_stats=config.view_stats)
-  last = list(nets)[-1]
+  read = _reader(outputs, nets)
 
   def in_splits(params, stats, x, rng):
     # Groups stand where views do: [B, 1, ...] -> [B / n, n, ...].
@@ -162,10 +200,10 @@ def with_teacher(
     x, target = batch['image'], state['target']
     seen, stats = run(params, state['stats'], x[:, student_views], rng)
     aimed, target_stats = run_teacher(target['params'], target['stats'], x[:, teacher_views], rng)
-    outputs = {'z': seen[last], 'target': jax.lax.stop_gradient(aimed[last])}
+    found = {'z': read(seen), 'target': jax.lax.stop_gradient(read(aimed))}
     if predictor:
-      outputs['p'] = seen['predictor']
-    return outputs, {**state, 'stats': stats, 'target': {**target, 'stats': target_stats}}
+      found['p'] = seen['predictor']
+    return found, {**state, 'stats': stats, 'target': {**target, 'stats': target_stats}}
 
   def update(params, state, step):
     target = state['target']

@@ -10,11 +10,10 @@ the keys' images among them, so that a query cannot know its key by their common
 `bn_splits` groups do the same on any number of devices.
 """
 
-import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from ssljax import losses, ops
+from ssljax import losses
 from ssljax.augment import image
 from ssljax.methods.image import _pair
 from ssljax.models import heads
@@ -77,16 +76,10 @@ def get_config(preset='imagenet'):
 
 
 def make(config, nets):
-  def memory(rng):
-    queue = jax.random.normal(rng, (config.queue_size, config.projector[-1]))
-    return {'queue': ops.l2_normalize(queue), 'pointer': jnp.zeros((), jnp.int32)}
-
   def objective(params, state, outputs, batch, rng, step):
     q, k = outputs['z'][:, 0], outputs['target'][:, 0]
     loss = losses.moco(q, k, state['queue'], temperature=config.temperature)
-    queue, pointer = ops.enqueue(state['queue'], state['pointer'], ops.l2_normalize(k))
-    state = {**state, 'queue': queue, 'pointer': pointer}
-    return loss, (state, {'chance_loss': jnp.log(1.0 + config.queue_size)})
+    return loss, (_pair.enqueued(state, k), {'chance_loss': jnp.log(1.0 + config.queue_size)})
 
   return _pair.with_teacher(
     config,
@@ -95,7 +88,7 @@ def make(config, nets):
     student_views=slice(0, 1),
     teacher_views=slice(1, 2),
     bn_splits=config.bn_splits,
-    memory=memory,
+    memory=_pair.queue_memory(config.queue_size, config.projector[-1]),
     encoder=nets['encoder'],
     projector=heads.mlp(config.projector, norm=None),
   )

@@ -1,0 +1,49 @@
+"""Histograms of oriented gradients, a representation of images that is not learned."""
+
+import jax
+import jax.numpy as jnp
+
+from ssljax.errors import InputError
+from ssljax.ops._check import as_float, check_shape
+
+
+def hog(images, *, bins=9, cell=8):
+  """Histograms of the directions of the gradient, in cells of the image.
+
+  The gradient is the central difference, 0 across the border. Its direction without sign, in [0,
+  pi), is shared linearly between the two nearest of `bins` bins, weighted by its magnitude, and
+  averaged over square cells. Rows and columns that fill no cell are left out; each channel has its
+  own histograms.
+
+  Args:
+    images: float [B, H, W, C].
+    bins: directions told apart.
+    cell: side of a cell, in pixels.
+
+  Returns:
+    [B, (H // cell), (W // cell), C * bins].
+
+  Raises:
+    InputError: `images` is not [B, H, W, C], or has no whole cell.
+
+  Reference: Dalal & Triggs 2005, Histograms of oriented gradients for human detection, without the
+  normalisation of blocks.
+  """
+  check_shape('images', images, ('B', 'H', 'W', 'C'))
+  x = as_float(images)
+  batch, height, width, channels = x.shape
+  rows, columns = height // cell, width // cell
+  if not rows or not columns:
+    raise InputError(f'images are {height} x {width}, wanted sides of at least a cell, {cell}')
+  across = jnp.pad((x[:, :, 2:] - x[:, :, :-2]) / 2, ((0, 0), (0, 0), (1, 1), (0, 0)))
+  down = jnp.pad((x[:, 2:] - x[:, :-2]) / 2, ((0, 0), (1, 1), (0, 0), (0, 0)))
+  magnitude = jnp.sqrt(across**2 + down**2)
+  place = jnp.mod(jnp.arctan2(down, across), jnp.pi) * (bins / jnp.pi)
+  lower = jnp.floor(place)
+  share = place - lower
+  lower = lower.astype(jnp.int32) % bins
+  votes = (magnitude * (1 - share))[..., None] * jax.nn.one_hot(lower, bins, dtype=x.dtype)
+  votes += (magnitude * share)[..., None] * jax.nn.one_hot((lower + 1) % bins, bins, dtype=x.dtype)
+  votes = votes[:, : rows * cell, : columns * cell]
+  votes = votes.reshape(batch, rows, cell, columns, cell, channels * bins)
+  return votes.mean((2, 4))

@@ -1,0 +1,38 @@
+"""Whitening by the Cholesky factor of the covariance."""
+
+import jax.numpy as jnp
+from jax import lax
+from jax.scipy.linalg import solve_triangular
+
+from ssljax.ops._check import as_float
+
+
+def whiten(x, eps=0.0):
+  """Rows with mean 0 and the identity as covariance: L^-1 (x - mean), L L^T the covariance.
+
+  The covariance is unbiased and shrunk, (1 - eps) cov + eps I. Of fewer rows than features, or of
+  nearly equal features, it has no factor, or in float32 none to speak of: give it an eps. Where
+  there is none, a little more than the rounding of the covariance is added to its diagonal, which
+  keeps the result finite: constant rows become 0.
+
+  Args:
+    x: [..., N, D], N rows of D features; leading axes are separate sets of rows.
+    eps: share of the identity in the covariance.
+
+  Returns:
+    [..., N, D], in float32 at least.
+
+  Reference: W-MSE (https://arxiv.org/abs/2007.06346), Section 3; `Whitening2d` of its code.
+  """
+  x = as_float(x)
+  rows, features = x.shape[-2:]
+  x = x - jnp.mean(x, axis=-2, keepdims=True)
+  products = jnp.einsum('...ni,...nj->...ij', x, x, precision=lax.Precision.HIGHEST)
+  identity = jnp.eye(features, dtype=x.dtype)
+  cov = (1 - eps) * products / (rows - 1) + eps * identity
+  known = lax.stop_gradient(cov)
+  fails = jnp.isnan(jnp.linalg.cholesky(known)).any((-1, -2))
+  little = 4 * jnp.finfo(x.dtype).eps * jnp.trace(known, axis1=-2, axis2=-1) + 1e-12
+  floor = jnp.where(fails, little, 0)[..., None, None]
+  factor = jnp.linalg.cholesky(cov + floor * identity)
+  return solve_triangular(factor, x.swapaxes(-1, -2), lower=True).swapaxes(-1, -2)

@@ -1,0 +1,57 @@
+"""Losses on the capacity of the manifolds that views of an image span."""
+
+import functools
+
+import numpy as np
+from cases_whitening import views_near_first, views_of
+from losscheck import Case, Golden, unit
+
+from ssljax import losses
+
+
+def numpy_mmcr(z, z_momentum=None, *, lmbda=0.0):
+  def nuclear(matrix):
+    return np.sqrt(np.maximum(np.linalg.eigvalsh(matrix @ matrix.T), 0)).sum()
+
+  z = unit(z)
+  centroids = z.mean(1)
+  if z_momentum is not None:
+    centroids = (centroids + unit(z_momentum).mean(1)) / 2
+  return lmbda * np.mean([nuclear(views) for views in z]) - nuclear(centroids)
+
+
+Z, OTHER = views_of(3, 24), views_of(3, 24, seed=1)  # width > batch: eigvalsh of z z^T is exact
+CASES = {
+  'mmcr': Case(losses.mmcr, numpy_mmcr, (Z,), 1, views_near_first(Z)),
+  'mmcr, local': Case(
+    functools.partial(losses.mmcr, lmbda=0.1),
+    functools.partial(numpy_mmcr, lmbda=0.1),
+    (Z,),
+    1,
+    views_near_first(Z),
+  ),
+  'mmcr, momentum': Case(
+    functools.partial(losses.mmcr, lmbda=0.1),
+    functools.partial(numpy_mmcr, lmbda=0.1),
+    (Z, OTHER),
+    2,
+    lambda t: (*views_near_first(Z)(t), np.float32((1 - t) * OTHER + t * Z[:, :1])),
+  ),
+}
+
+
+def golden_mmcr(case, names=('z',)):
+  hp = case['hp']
+
+  def loss(*arrays):
+    views = [z.reshape(-1, int(hp['n_aug']), z.shape[1]) for z in arrays]
+    return losses.mmcr(*views, lmbda=float(hp['lmbda']))
+
+  arrays, grads = ([case[group][name] for name in names] for group in ('in', 'grad'))
+  return Golden(loss, arrays, case['out']['loss'], grads)
+
+
+GOLDENS = {
+  'mmcr': golden_mmcr,
+  'mmcr_momentum': functools.partial(golden_mmcr, names=('z', 'z_momentum')),
+}
