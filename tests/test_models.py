@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose
 
 from ssljax import losses, models, ops
 from ssljax.errors import InputError
-from ssljax.models import decoders, heads, resnet, vit
+from ssljax.models import decoders, heads, positions, resnet, vit
 from ssljax.models.conv import conv2d, conv2d_xla
 from ssljax.models.norm import BatchNorm
 from ssljax.net import from_linen
@@ -289,7 +289,7 @@ def test_vit_has_the_published_parameters(name, wanted):
 
 
 def make_vit(**overrides):
-  config = small('vit_micro', image_size=16, depth=1, **overrides)
+  config = small('vit_micro', **{'image_size': 16, 'depth': 1, **overrides})
   net = models.make(config, dtype=jnp.float32)
   x = normal(0, 2, 16, 16, 3)
   return quick(net), x, *jax.jit(net.init)(KEY, x)
@@ -324,7 +324,7 @@ def test_vit_keep_drops_patches_after_their_positions():
 def test_vit_pools():
   net, x, params, state = make_vit(pool='mean', class_token=False)
   out, _ = net.apply(params, state, x, train=False)
-  assert sorted(out) == ['features', 'tokens']
+  assert 'cls' not in out
   assert_allclose(out['features'], out['tokens'].mean(1), atol=1e-6)
   net, x, params, state = make_vit()
   out, _ = net.apply(params, state, x, train=False)
@@ -349,15 +349,87 @@ def test_vit_remat_and_stochastic_depth():
   block = vit.Block(heads=2, drop_path=0.5)
   x = jnp.broadcast_to(normal(0, 1, 3, 8), (64, 3, 8))
   params = jax.jit(block.init, static_argnums=2)(KEY, x, False)
-  y = jax.jit(block.apply, static_argnums=2)(params, x, True, rngs={'dropout': KEY})
+  y, _ = jax.jit(block.apply, static_argnums=2)(params, x, True, rngs={'dropout': KEY})
   same = np.abs(y - x).max((1, 2)) < 1e-6
   assert 4 <= same.sum() <= 30
   assert len(np.unique(np.asarray(y[:, 0, 0]).round(5))) == 4
   evaluated, undropped = (
-    jax.jit(b.apply, static_argnums=2)(params, x, train)
+    jax.jit(b.apply, static_argnums=2)(params, x, train)[0]
     for b, train in ((block, False), (vit.Block(heads=2), True))
   )
   assert_allclose(evaluated, undropped, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+  'options',
+  [
+    {'drop_path': 0.5},
+    {'positions': 'rope', 'qkv_bias': 'no_key', 'layer_scale': 0.1, 'registers': 2, 'remat': True},
+    {'positions': 'rope_axial', 'mlp': 'swiglu', 'qk_norm': True, 'qkv_bias': 'none'},
+  ],
+)
+def test_vit_scanned_over_layers_is_the_same(options):
+  """The stacked parameters give what those of single blocks give; every option is in one case."""
+  looped, x, params, _ = make_vit(depth=3, **options)
+  scanned, *_ = make_vit(depth=3, scan=True, **options)
+  blocks = [params[f'blocks_{i}'] for i in range(3)]
+  rest = {name: value for name, value in params.items() if not name.startswith('blocks')}
+  stacked = {**rest, 'blocks': {'block': jax.tree.map(lambda *b: jnp.stack(b), *blocks)}}
+  assert jax.tree.map(jnp.shape, stacked) == jax.tree.map(
+    jnp.shape, jax.eval_shape(scanned.init, KEY, x)[0]
+  )
+  wanted, seen = (
+    net.apply(p, {}, x, train=False)[0] for net, p in ((looped, params), (scanned, stacked))
+  )
+  assert len(wanted['layers']) == len(seen['layers']) == 3
+  for name in ('features', 'tokens', 'layers'):
+    jax.tree.map(functools.partial(assert_allclose, atol=1e-5), seen[name], wanted[name])
+  if 'drop_path' in options:  # draws differ, but some are made
+    dropped, _ = scanned.apply(stacked, {}, x, train=True, rng=KEY)
+    assert np.abs(dropped['features'] - seen['features']).max() > 1e-3
+
+
+def test_vit_of_another_size_and_with_masked_patches():
+  net, x, params, _ = make_vit(registers=2, mask_token=True)
+  larger = jnp.concatenate([x, x], axis=1)
+  out, _ = net.apply(params, {}, larger, train=False)
+  assert out['tokens'].shape == (2, 32, 64) and out['layers'][0].shape == (2, 35, 64)
+  mask = jnp.zeros((2, 16), bool).at[0, 3].set(True)
+  a, b = (
+    net.apply(params, {}, v, train=False, mask=mask)[0]['features']
+    for v in (x, x.at[:, :4, 12:].set(7.0))
+  )
+  assert_allclose(a[0], b[0], atol=1e-6)  # patch 3 of the first image is hidden
+  assert np.abs(a[1] - b[1]).max() > 1e-3
+
+
+@pytest.mark.parametrize('antialias', [False, True])
+@pytest.mark.parametrize(('new', 'offset'), [((7, 5), 0.0), ((3, 4), 0.0), ((7, 7), 0.1)])
+def test_positions_resize_as_torch_does(new, offset, antialias):
+  torch = pytest.importorskip('torch', reason='torch is not installed')
+  table = normal(3, 16, 6)
+  scale = {'size': new}
+  if offset:
+    scale = {'scale_factor': tuple((n + offset) / 4 for n in new)}
+  grid = torch.from_numpy(np.array(table)).reshape(1, 4, 4, 6).permute(0, 3, 1, 2)
+  wanted = torch.nn.functional.interpolate(grid, mode='bicubic', antialias=antialias, **scale)
+  seen = positions.resize_positions(table, (4, 4), new, offset=offset, antialias=antialias)
+  assert_allclose(seen, wanted.permute(0, 2, 3, 1).reshape(-1, 6).numpy(), atol=1e-5)
+
+
+def test_rotary_positions_only_tell_distances():
+  x = normal(0, 1, 1, 1, 16)
+  for angles in (
+    positions.rope_axial_angles(5, 5, 16),
+    positions.rope_box_angles(positions.box_coordinates(5, 5), 16),
+  ):
+    turned = positions.rotate(jnp.broadcast_to(x, (1, 25, 1, 16)), angles)[0, :, 0].reshape(
+      5, 5, 16
+    )
+    assert_allclose((turned**2).sum(-1), (x**2).sum(), rtol=1e-5)
+    products = jnp.einsum('d,yxd->yx', turned[0, 0], turned[:4, :4])
+    assert_allclose(products, jnp.einsum('d,yxd->yx', turned[1, 1], turned[1:, 1:]), rtol=1e-4)
+    assert np.abs(products - products[0, 0]).max() > 0.1
 
 
 def test_vit_computes_in_bfloat16_with_float32_parameters():
@@ -501,7 +573,7 @@ def test_names_and_their_errors():
     config[field] = value
     with pytest.raises(InputError, match='wanted'):
       models.make(config, dtype=jnp.float32)
-  with pytest.raises(InputError, match='image_size'):
-    models.make(models.get_config('vit_micro'), dtype=jnp.float32).init(KEY, jnp.ones((1, 8, 8, 3)))
+  with pytest.raises(InputError, match='patch_size'):
+    models.make(models.get_config('vit_micro'), dtype=jnp.float32).init(KEY, jnp.ones((1, 9, 8, 3)))
   with pytest.raises(ValueError, match='square'):
     decoders.mae_decoder(num_patches=10, patch_dim=3)

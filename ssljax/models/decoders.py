@@ -7,7 +7,8 @@ import jax.numpy as jnp
 
 from ssljax.models.conv import Conv
 from ssljax.models.norm import BatchNorm
-from ssljax.models.vit import Block, layer_norm, sincos_positions, token_init, xavier
+from ssljax.models.positions import sincos_positions
+from ssljax.models.transformer import Block, layer_norm, token_init, xavier
 from ssljax.net import Net, from_linen
 from ssljax.ops import restore_tokens
 
@@ -42,7 +43,7 @@ class MaeDecoder(nn.Module):
     patches += sincos_positions(side, side, self.dim).astype(x.dtype)
     x = jnp.concatenate([x[:, :1], patches], axis=1)
     for i in range(self.depth):
-      x = Block(self.heads, name=f'blocks_{i}')(x, train)
+      x, _ = Block(self.heads, name=f'blocks_{i}')(x, train)
     x = layer_norm(1e-6, x.dtype, 'norm')(x)
     return nn.Dense(self.patch_dim, dtype=x.dtype, kernel_init=xavier, name='pred')(x[:, 1:])
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssljax.errors import InputError
-from ssljax.models.vit import layer_norm
+from ssljax.models.transformer import layer_norm
 from ssljax.net import Net, from_linen
 
 
