@@ -29,6 +29,7 @@ class Method(NamedTuple):
   constrain: (params) -> params, after the optimizer step and before `update`: unit prototypes.
   refresh: (params, state, features, rng) -> state, between epochs: cluster labels, neighbours.
   refresh_every: epochs from one refresh to the next; 0 for one before the first step only.
+  refresh_feature: which of the arrays that `embed` gives `refresh` gets, of all examples.
   select:  (state, index, rng) -> {name: int32 [B]} with 'index' and each of `partners`: the
            method's own choice of examples, given the one whose turn it is. The batch then has the
            'image' of 'index', and of a partner 'neighbor' 'neighbor_image'. Needs a set that is
@@ -57,6 +58,7 @@ class Method(NamedTuple):
   constrain: Callable | None = None
   refresh: Callable | None = None
   refresh_every: int = 1
+  refresh_feature: str = 'features'
   select: Callable | None = None
   partners: tuple[str, ...] = ()
   labels: bool = False

@@ -193,7 +193,12 @@ def refreshes(step: int, config: ConfigDict, source, method) -> bool:
 def refresh(program: Program, train_state, source, config: ConfigDict, key, step: int):
   """Gives the method the features of all training data, by index; zero where it is unreadable."""
   found = probing.extract(
-    program, train_state, source, limit=len(source), batch_size=config.eval.batch_size
+    program,
+    train_state,
+    source,
+    limit=len(source),
+    batch_size=config.eval.batch_size,
+    feature=program.method.refresh_feature,
   )
   features = np.zeros((len(source), found.x.shape[1]), np.float32)
   features[found.index] = found.x

@@ -20,8 +20,26 @@ def numpy_mmcr(z, z_momentum=None, *, lmbda=0.0):
   return lmbda * np.mean([nuclear(views) for views in z]) - nuclear(centroids)
 
 
+def numpy_emp_ssl(z):
+  batch, views, width = z.shape
+  similarity = (unit(z) * unit(z.mean(1, keepdims=True))).sum() / (batch * views)
+  rate = 0.0
+  for v in range(views):
+    values = np.linalg.svd(z[:, v], compute_uv=False) ** 2
+    rate += np.log(1 + width / (batch * 0.2) * values).sum() / 2 / views
+  return -200 * similarity - rate
+
+
 Z, OTHER = views_of(3, 24), views_of(3, 24, seed=1)  # width > batch: eigvalsh of z z^T is exact
 CASES = {
+  'emp_ssl': Case(
+    losses.emp_ssl,
+    numpy_emp_ssl,
+    (unit(Z),),
+    1,
+    views_near_first(unit(Z)),
+    collapsed=lambda: (unit(np.ones_like(Z)),),
+  ),
   'mmcr': Case(losses.mmcr, numpy_mmcr, (Z,), 1, views_near_first(Z)),
   'mmcr, local': Case(
     functools.partial(losses.mmcr, lmbda=0.1),
@@ -51,7 +69,17 @@ def golden_mmcr(case, names=('z',)):
   return Golden(loss, arrays, case['out']['loss'], grads)
 
 
+def golden_emp_ssl(case):
+  options = {name: float(value) for name, value in case['hp'].items()}
+
+  def loss(z):
+    return losses.emp_ssl(z.swapaxes(0, 1), **options)
+
+  return Golden(loss, [case['in']['z']], case['out']['loss'], [case['grad']['z']])
+
+
 GOLDENS = {
+  'emp_ssl': golden_emp_ssl,
   'mmcr': golden_mmcr,
   'mmcr_momentum': functools.partial(golden_mmcr, names=('z', 'z_momentum')),
 }

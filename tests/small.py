@@ -46,13 +46,24 @@ class Images:
     self.arrays = {'image': image, 'label': np.arange(count, dtype=np.int32) % 4}
 
   def __len__(self):
-    return len(self.arrays['image'])
+    return len(self.arrays['label'])
 
   def __getitem__(self, i):
     return {name: array[i] for name, array in self.arrays.items()}
 
 
+class Vectors(Images):
+  """A few vectors around four points."""
+
+  def __init__(self, count=64, width=24, seed=0):
+    rng = np.random.default_rng(seed)
+    label = np.arange(count, dtype=np.int32) % 4
+    x = rng.normal(size=(4, width))[label] + 0.5 * rng.normal(size=(count, width))
+    self.arrays = {'x': x.astype(np.float32), 'label': label}
+
+
 SOURCE = Images()
+SOURCES = {'image': SOURCE, 'vector': Vectors()}
 
 
 def small_config(name, **fields):
@@ -82,19 +93,32 @@ def small_config(name, **fields):
 NAMES = tuple(methods.available())
 
 
+class Made(program.Program):
+  """A program that knows the data it was made for."""
+
+  source = SOURCE
+
+
 @functools.cache
 def make(name, data=1, fsdp=1, dtype='float32', micro_batches=1):
   """The compiled program of a method, one for all tests that ask for the same."""
   c = small_config(name, compute_dtype=dtype, micro_batches=micro_batches)
   mesh = sharding.make_mesh(data, fsdp, jax.devices()[: data * fsdp])
-  return program.make_program(c, mesh, SOURCE, steps=8)
+  source = SOURCES[methods.available()[name]]
+  made = Made(*program.make_program(c, mesh, source, steps=8))
+  made.source = source
+  return made
 
 
-def rows(method, step=0, count=ROWS, repeat=1):
+def source_of(program):
+  return getattr(program, 'source', SOURCE)
+
+
+def rows(method, step=0, count=ROWS, repeat=1, source=SOURCE):
   """A host batch as the data gives it; `repeat` gives every row that many times in a row."""
-  index = (np.arange(count // repeat) + step * count) % len(SOURCE)
+  index = (np.arange(count // repeat) + step * count) % len(source)
   index = np.repeat(index, repeat).astype(np.int32)
-  arrays = pipeline.inputs(SOURCE.arrays, method.labels)
+  arrays = pipeline.inputs(source.arrays, method.labels)
   return {name: array[index] for name, array in arrays.items()} | {'index': index}
 
 
@@ -112,7 +136,7 @@ def first_step(program, batch):
 
 def placed(program, **options):
   """`rows` on the program's mesh, this process's share of them."""
-  batch = rows(program.method, **options)
+  batch = rows(program.method, source=source_of(program), **options)
   if program.method.select is not None:
     batch = {'index': batch['index']}
   return sharding.put_batch(probing.share(batch), program.mesh)
@@ -120,7 +144,8 @@ def placed(program, **options):
 
 def seen(program, **options):
   """A placed batch for other functions than the step: each example is its own partner."""
-  batch = with_own_partners(program.method, rows(program.method, **options))
+  batch = rows(program.method, source=source_of(program), **options)
+  batch = with_own_partners(program.method, batch)
   return sharding.put_batch(probing.share(batch), program.mesh)
 
 
@@ -128,7 +153,7 @@ def resident(program):
   """What of the data is kept on the devices: all of it for methods that choose from it."""
   if program.method.select is None:
     return {}
-  return sharding.put_replicated(SOURCE.arrays, program.mesh)
+  return sharding.put_replicated(source_of(program).arrays, program.mesh)
 
 
 def run(program, train_state, start, stop):

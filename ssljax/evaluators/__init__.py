@@ -1,5 +1,6 @@
 """Judging features: probes with labels, numbers without, and a doctor for the run."""
 
+from ssljax.evaluators.clustering import kmeans_v1
 from ssljax.evaluators.doctor import diagnose
 from ssljax.evaluators.knn import knn_v1
 from ssljax.evaluators.label_free import (
@@ -21,6 +22,7 @@ __all__ = [
   'describe',
   'diagnose',
   'feature_std',
+  'kmeans_v1',
   'knn_v1',
   'lidar',
   'linear_v1',

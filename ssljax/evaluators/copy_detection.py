@@ -21,13 +21,13 @@ def whitening(background, dims=None):
   if x.ndim != 2 or len(x) < 2:
     raise InputError(f'background: shape {x.shape} seen, [N, D] wanted with N at least 2')
   mean = x.mean(0)
-  _, s, components = np.linalg.svd(x - mean, full_matrices=False)
-  deviation = s / np.sqrt(len(x))
-  most = int((deviation > 1e-6 * max(deviation[0], 1e-30)).sum())
+  variance, components = np.linalg.eigh((x - mean).T @ (x - mean) / len(x))
+  variance, components = variance[::-1], components[:, ::-1]
+  most = int((variance > 1e-12 * max(variance[0], 1e-60)).sum())
   dims = most if dims is None else dims
   if not 1 <= dims <= most:
     raise InputError(f'dims: {dims} seen, 1 to {most} wanted, the components of the background')
-  return mean, (components[:dims] / deviation[:dims, None]).T
+  return mean, components[:, :dims] / np.sqrt(variance[:dims])
 
 
 def whitened(x, fitted):
@@ -104,19 +104,26 @@ def micro_average_precision(scores, source):
   return float(np.mean(found / ranked))
 
 
-def evaluate(queries, references, background, source, *, k=3):
-  """Micro average precision of descriptors, whitened on the background: {name: number}.
+def evaluate(queries, references, background, source, *, k=3, whiten=True):
+  """Micro average precision of descriptors: {name: number}.
 
   Args:
     queries: [Q, D]; references: [R, D]; background: [N, D], of any length.
     source: int [Q], the reference that each query is a copy of, -1 for none.
     k: background neighbours of the normalised scores.
+    whiten: whether descriptors are whitened on the background before they are made of length one.
 
   Returns:
     'uap', and 'uap_normalized' with the scores normalised by the background.
   """
-  fitted = whitening(background)
-  queries, references, background = (whitened(x, fitted) for x in (queries, references, background))
+  parts = queries, references, background
+  if whiten:
+    fitted = whitening(background)
+    queries, references, background = (whitened(x, fitted) for x in parts)
+  else:
+    queries, references, background = (
+      np.asarray(ops.l2_normalize(np.asarray(x, np.float32))) for x in parts
+    )
   plain = similarities(queries, references)
   normalized = similarities(queries, references, background, k=k)
   return {

@@ -2,12 +2,12 @@
 
 import functools
 import logging
-import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ssljax import ops
 from ssljax.errors import InputError
 from ssljax.evaluators._arrays import probe_arrays
 
@@ -61,53 +61,22 @@ def knn_v1(
       'knn-v1: k=%d is more than the %d training rows, which all vote', k, len(train_x)
     )
     k = len(train_x)
-  arrays = jax.device_put(
-    (
-      _blocks(train_x, train_chunk),
-      _blocks(train_y, train_chunk),
-      np.int32(len(train_x)),
-      _blocks(test_x, chunk),
-    )
-  )
-  predicted = jax.device_get(_predict(*arrays, k=k, temperature=temperature))
-  return float(np.mean(predicted.reshape(-1)[: len(test_y)] == test_y))
+  arrays = jax.device_put((train_x, train_y, test_x))
+  chunks = {'chunk': min(chunk, len(test_x)), 'train_chunk': train_chunk}
+  predicted = jax.device_get(_predict(*arrays, k=k, temperature=temperature, **chunks))
+  return float(np.mean(predicted == test_y))
 
 
-def _blocks(x, largest):
-  """[n, ...] -> [blocks, rows, ...], blocks of nearly equal size, zeros at the end."""
-  count = math.ceil(len(x) / largest)
-  rows = math.ceil(len(x) / count)
-  x = np.pad(x, [(0, count * rows - len(x))] + [(0, 0)] * (x.ndim - 1))
-  return x.reshape(count, rows, *x.shape[1:])
+@functools.partial(jax.jit, static_argnames=('k', 'temperature', 'chunk', 'train_chunk'))
+def _predict(train_x, train_y, test_x, *, k, temperature, chunk, train_chunk):
+  train_x, test_x = (ops.l2_normalize(x, eps=1e-24) for x in (train_x, test_x))
+  s, ids = ops.nearest(test_x, train_x, k, chunk_size=chunk, key_chunk_size=train_chunk)
 
-
-def _unit(x):
-  return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, -1, keepdims=True), 1e-24))
-
-
-@functools.partial(jax.jit, static_argnames=('k', 'temperature'))
-def _predict(train_x, train_y, n, test_x, *, k, temperature):
-  train_x = _unit(train_x)
-  rows = train_x.shape[1]
-
-  def nearer(x, best, block):
-    (best_s, best_y), (start, bx, by) = best, block
-    s = jnp.matmul(x, bx.T, precision='highest')
-    s = jnp.where(start + jnp.arange(rows) < n, s, -jnp.inf)
-    # The running best comes first: top_k gives ties to the lower position.
-    s, at = jax.lax.top_k(jnp.concatenate([best_s, s], 1), k)
-    y = jnp.concatenate([best_y, jnp.broadcast_to(by, (len(x), rows))], 1)
-    return (s, jnp.take_along_axis(y, at, 1)), None
-
-  def classify(x):
-    start = rows * jnp.arange(len(train_x))
-    none = (jnp.full((len(x), k), -jnp.inf), jnp.zeros((len(x), k), jnp.int32))
-    (s, y), _ = jax.lax.scan(functools.partial(nearer, _unit(x)), none, (start, train_x, train_y))
-    # s[:, :1] would be the same, but XLA then sorts every row in full: 40 times slower on CPU.
-    weight = jnp.exp((s - jnp.max(s, 1, keepdims=True)) / temperature)
+  def vote(neighbors):
+    s, y = neighbors
+    weight = jnp.exp((s - s[0]) / temperature)
     # Each neighbour gets its class's score: memory k * k a row, whatever the number of classes.
-    score = jnp.sum(jnp.where(y[:, :, None] == y[:, None, :], weight[:, None, :], 0), -1)
-    winner = score == jnp.max(score, 1, keepdims=True)
-    return jnp.min(jnp.where(winner, y, jnp.iinfo(jnp.int32).max), 1)
+    score = jnp.sum(jnp.where(y[:, None] == y, weight, 0), axis=1)
+    return jnp.min(jnp.where(score == jnp.max(score), y, jnp.iinfo(jnp.int32).max))
 
-  return jax.lax.map(classify, test_x)
+  return jax.lax.map(vote, (s, train_y[ids]), batch_size=chunk)

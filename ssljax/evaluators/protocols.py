@@ -6,9 +6,10 @@ A change of any number below is a new version under a new name, never an edit.
 import difflib
 import re
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from ssljax.errors import InputError
-from ssljax.evaluators import knn, linear
+from ssljax.evaluators import clustering, knn, linear
 from ssljax.evaluators._arrays import draw_per_class, probe_arrays
 
 
@@ -17,20 +18,42 @@ def _knn(arrays, num_classes, seed, labels_per_class):
   if labels_per_class is not None:
     rows = draw_per_class(train_y, labels_per_class, seed)
     train_x, train_y = train_x[rows], train_y[rows]
-  return knn.knn_v1(train_x, train_y, test_x, test_y, num_classes=num_classes)
+  return {'accuracy': knn.knn_v1(train_x, train_y, test_x, test_y, num_classes=num_classes)}
 
 
 def _linear(arrays, num_classes, seed, labels_per_class):
-  result = linear.linear_v1(
+  return linear.linear_v1(
     *arrays, num_classes=num_classes, seed=seed, labels_per_class=labels_per_class
   )
-  return result['accuracy']
 
 
-# (arrays, num_classes, seed, labels_per_class) -> accuracy
-PROTOCOLS = {'knn-v1': _knn, 'linear-v1': _linear}
+def _kmeans(arrays, num_classes, seed, labels_per_class):
+  return clustering.kmeans_v1(*arrays, num_classes=num_classes, seed=seed)
+
+
+# (arrays, num_classes, seed, labels_per_class) -> {'accuracy': number, and others of METRICS}
+PROTOCOLS = {'kmeans-v1': _kmeans, 'knn-v1': _knn, 'linear-v1': _linear}
+# What a protocol gives; all but accuracy are written behind its name: 'kmeans-v1-nmi'.
+METRICS = {
+  'kmeans-v1': {
+    'accuracy': 'accuracy of the best one-to-one matching of clusters to classes',
+    'nmi': 'normalised mutual information, by the arithmetic mean of the entropies',
+    'ari': 'adjusted Rand index',
+  }
+}
+_ACCURACY = {'accuracy': 'top-1 accuracy on the test split'}
+WITHOUT_LABELS = ('kmeans-v1',)
 
 _DEFINITIONS = {
+  'kmeans-v1': {
+    'clustering': "k-means, Lloyd's iterations, of the test split; no labels",
+    'k': 'number of classes',
+    'starts': clustering.STARTS,
+    'started_from': 'distinct rows, drawn by seed',
+    'iterations': clustering.ITERATIONS,
+    'start_chosen_by': 'smallest sum of squared distances',
+    'transform': 'L2-normalised rows',
+  },
   'knn-v1': {
     'classifier': 'weighted nearest neighbours',
     'similarity': 'cosine',
@@ -56,32 +79,43 @@ _DEFINITIONS = {
 }
 
 
-def parse(name: str) -> tuple[str, int | None]:
-  """'linear-v1-100' -> ('linear-v1', 100), 'knn-v1' -> ('knn-v1', None).
+class Parsed(NamedTuple):
+  """A protocol's name taken apart; `labels` of each class, or all; one `metric`, or all."""
+
+  base: str
+  labels: int | None
+  metric: str | None
+
+
+def parse(name: str) -> Parsed:
+  """'linear-v1-100' -> ('linear-v1', 100, None), 'kmeans-v1-nmi' -> ('kmeans-v1', None, 'nmi').
 
   Raises:
     InputError: no such protocol.
   """
-  match = re.fullmatch(r'(.+-v\d+)-([1-9]\d*)', name)
-  base, labels = (match[1], int(match[2])) if match else (name, None)
-  if base not in PROTOCOLS:
+  match = re.fullmatch(r'(.+-v\d+)-(?:([1-9]\d*)|([a-z]+))', name)
+  base, labels, metric = match.groups() if match else (name, None, None)
+  if base not in PROTOCOLS or (metric and metric not in METRICS.get(base, ())):
     near = difflib.get_close_matches(base, PROTOCOLS, n=1, cutoff=0)[0]
     raise InputError(
       f'protocol: {name!r} seen, one of {", ".join(PROTOCOLS)} wanted, with -N behind it for N '
       f'labels of each class (nearest: {near!r})'
     )
-  return base, labels
+  if labels and base in WITHOUT_LABELS:
+    raise InputError(f'protocol: {name!r} seen, {base!r} wanted, which learns from no labels')
+  return Parsed(base, int(labels) if labels else None, metric)
 
 
 def describe(name: str) -> dict:
   """Everything that defines a protocol, as plain values for a result file."""
-  base, labels = parse(name)
+  base, labels, metric = parse(name)
+  metrics = METRICS.get(base, _ACCURACY)
   return {
     'protocol': name,
     **_DEFINITIONS[base],
-    'metric': 'top-1 accuracy on the test split',
+    'metric': metrics[metric or 'accuracy'],
     'features': 'frozen, float32',
-    'labels_per_class': 'all' if labels is None else labels,
+    'labels_per_class': 0 if base in WITHOUT_LABELS else labels or 'all',
   }
 
 
@@ -90,10 +124,13 @@ def run_protocols(
 ) -> dict[str, float]:
   """Runs probes on one set of features -> {name: accuracy in [0, 1]}.
 
+  Where a protocol has further numbers, all come, each by its own name: 'kmeans-v1' gives
+  'kmeans-v1', its accuracy, and 'kmeans-v1-nmi', 'kmeans-v1-ari'.
+
   Args:
     features: 'train' [n, D], 'train_label' [n], 'test' [m, D], 'test_label' [m].
-    names: protocols such as 'knn-v1', 'linear-v1' or, with 100 labels of each class,
-      'linear-v1-100'.
+    names: protocols such as 'knn-v1', 'linear-v1', with 100 labels of each class
+      'linear-v1-100', or one number of several, 'kmeans-v1-nmi'.
     num_classes: number of classes.
     seed: of whatever a protocol draws.
 
@@ -106,7 +143,12 @@ def run_protocols(
   if missing:
     raise InputError(f'features: {", ".join(missing)} missing, {", ".join(wanted)} wanted')
   arrays = tuple(features[key] for key in wanted)
-  return {
-    name: PROTOCOLS[base](arrays, num_classes, seed, labels)
-    for name, (base, labels) in zip(names, parsed, strict=True)
-  }
+  found = {}
+  for name, (base, labels, metric) in zip(names, parsed, strict=True):
+    numbers = PROTOCOLS[base](arrays, num_classes, seed, labels)
+    if metric:
+      found[name] = numbers[metric]
+    else:
+      for also in METRICS.get(base, _ACCURACY):
+        found[name if also == 'accuracy' else f'{name}-{also}'] = numbers[also]
+  return found

@@ -37,7 +37,7 @@ from ssljax.losses._dynamics import msbreg
 from ssljax.losses._equivariant import care, sie, trajectory
 from ssljax.losses._gaussian import lejepa, sigreg
 from ssljax.losses._kernel import kernel_info_nce
-from ssljax.losses._manifold import mmcr
+from ssljax.losses._manifold import emp_ssl, mmcr
 from ssljax.losses._masked import mae
 from ssljax.losses._momentum import moco_v3, ressl
 from ssljax.losses._multilabel import mls
@@ -62,6 +62,7 @@ __all__ = [
   'densecl',
   'directclr',
   'distance_correlation',
+  'emp_ssl',
   'feature_contrast',
   'info_nce',
   'kernel_info_nce',

@@ -153,8 +153,9 @@ def moco(q, k, queue, *, temperature=0.07, detach_keys=True, axis_name=None):
   check_positive(temperature=temperature)
   q, k = unit(as_float(q), temperature), unit(as_float(k), temperature)
   k = lax.stop_gradient(k) if detach_keys else k
-  w = lax.stop_gradient(as_float(queue)) * lax.rsqrt(jnp.asarray(temperature, q.dtype))
-  negative = logsumexp(jnp.einsum('bd,kd->bk', q, w, precision=lax.Precision.HIGHEST), axis=1)
+  # All of 1 / T goes to q: a scaled queue would be a second one.
+  scaled, w = q * lax.rsqrt(jnp.asarray(temperature, q.dtype)), lax.stop_gradient(as_float(queue))
+  negative = logsumexp(jnp.einsum('bd,kd->bk', scaled, w, precision=lax.Precision.HIGHEST), axis=1)
   return _cross_entropy(jnp.sum(q * k, axis=-1), negative, axis_name)
 
 

@@ -38,13 +38,14 @@ def sinkhorn(scores, *, eps=0.05, iters=3, where=None, axis_name=None):
     raise InputError(f'iters is {iters}, wanted at least 1')
   if isinstance(eps, int | float) and eps <= 0:
     raise InputError(f'eps is {eps}, wanted more than 0')
-  logits = as_float(scores) / eps
-  top = jnp.max(logits, axis=1)
+  scores = as_float(scores)
+  top = jnp.max(scores, axis=1)
   highest = jnp.max(top)
   if axis_name is not None:
     highest = lax.pmax(highest, axis_name)
-  q = jnp.exp(logits - top[:, None])
-  row = jnp.maximum(jnp.exp(top - highest), 1e-30)  # further below, rows weigh no less
+  # Divided by eps late: with three uses the quotient became an array of its own.
+  q = jnp.exp((scores - top[:, None]) / eps)
+  row = jnp.maximum(jnp.exp((top - highest) / eps), 1e-30)  # further below, rows weigh no less
   for _ in range(iters):
     counted = row if where is None else jnp.where(where, row, 0)
     column = _product('bk,b->k', q, counted)

@@ -17,7 +17,13 @@ METRICS = {
   'images_per_second': ('images/s', 'Training speed.'),
   'data_wait_fraction': ('data wait', 'Share of the time spent waiting for data.'),
 }
-PROTOCOLS = {'knn': 'kNN', 'linear': 'linear probe'}
+PROTOCOLS = {
+  'kmeans': 'k-means',
+  'kmeans-ari': 'k-means ARI',
+  'kmeans-nmi': 'k-means NMI',
+  'knn': 'kNN',
+  'linear': 'linear probe',
+}
 FRACTIONS = ('data_wait_fraction',)
 
 
@@ -26,8 +32,8 @@ def metric(name: str) -> str:
 
 
 def protocol(name: str) -> str:
-  """'knn-v1' -> 'kNN'; a name that is not known stays as it is."""
-  return PROTOCOLS.get(re.sub(r'-v\d+$', '', name), name)
+  """'knn-v1' -> 'kNN', 'kmeans-v1-nmi' -> 'k-means NMI'; a name not known stays as it is."""
+  return PROTOCOLS.get(re.sub(r'-v\d+(?=$|-[a-z]+$)', '', name), name)
 
 
 def number(value: float) -> str:

@@ -59,7 +59,7 @@ def get_config(preset='imagenet'):
           view_stats='separate',
           views=image.get_config(32, **_pair.TINY_VIEWS),
         ),
-        **_pair.TINY,
+        **_pair.TINY | dict(optim=_pair.TINY['optim'] | dict(constant=('^predictor/',))),
       ),
     }[preset]
   )

@@ -75,7 +75,9 @@ def get_config(preset='imagenet'):
           entropy_weight=5.0,
           projector=(64,),
           chunk_size=0,
-          views=image.get_config(32, **{**_pair.TINY_VIEWS, **edits}, blur_sigma=(0.1, 1.0)),
+          views=image.get_config(
+            32, **{**_pair.TINY_VIEWS, **edits, 'flip': 0.5}, blur_sigma=(0.1, 1.0)
+          ),
           **common,
         ),
         **_pair.TINY,
