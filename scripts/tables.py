@@ -68,6 +68,27 @@ def benchmark(path):
   return '\n'.join([*lines, ''])
 
 
+def reduction(path):
+  """The table of scripts/tldr.py: what of the neighbours is left in few dimensions."""
+  result = json.loads(path.read_text())
+  measures = ('recall_euclidean', 'recall_cosine', 'precision', 'knn-v1')
+  lines = [
+    f'**{result["title"]}**',
+    '',
+    f'In %, TLDR the mean of {len(result["seeds"])} seeds; recall of the 10 nearest of the full '
+    'vectors, precision of the class among the 50 nearest; from '
+    f'`{path.relative_to(ROOT)}`, which says how.',
+    '',
+    '| data | vectors | ' + ' | '.join(m.replace('_', ', ') for m in measures) + ' |',
+    '|' + '---|' * (len(measures) + 2),
+  ]
+  for found in result['sets']:
+    for name, row in found['rows'].items():
+      cells = [f'{100 * row[m]:.1f}' for m in measures]
+      lines.append('| ' + ' | '.join([found['data'], name, *cells]) + ' |')
+  return '\n'.join([*lines, ''])
+
+
 def main():
   readme = ROOT / 'README.md'
   text = readme.read_text()
@@ -75,8 +96,9 @@ def main():
   after = rest.split(END)[1]
   tables = []
   for path in sorted((ROOT / 'results').glob('*.json')):
-    make = benchmark if path.stem.startswith('benchmark') else comparison
-    tables.append(make(path))
+    result = json.loads(path.read_text())
+    makers = {'parts': benchmark, 'rows': comparison, 'sets': reduction}
+    tables += [make(path) for key, make in makers.items() if key in result]
   made = before + BEGIN + '\n' + '\n'.join(tables) + '\n' + END + after
   if '--check' in sys.argv:
     sys.exit(made != text)
