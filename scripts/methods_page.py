@@ -40,7 +40,8 @@ def results():
   """(method, file name) -> row, of every file of scripts/compare.py."""
   found = {}
   for path in sorted((ROOT / 'results').glob('*.json')):
-    for row in json.loads(path.read_text()).get('rows', ()):
+    result = json.loads(path.read_text())
+    for row in result['rows'] if 'protocols' in result else ():
       found.setdefault(row['method'], []).append((path.stem, row))
   return found
 

@@ -15,10 +15,7 @@ import json
 import pathlib
 import sys
 
-import jax
-import numpy as np
-
-from ssljax import cli, main, ops, probing, restore, runtime, workdir
+from ssljax import cli, main, probing, restore, runtime, workdir
 from ssljax.errors import InputError
 from ssljax.evaluators import clustering
 
@@ -58,22 +55,14 @@ def embedded(folder, split, feature):
   )
 
 
-def matched(found, labels):
-  return clustering.scores(np.asarray(found), np.asarray(labels))
-
-
 def by_kmeans(args, folder):
-  """k-means of the training features at length one; test examples join the nearest centroid."""
   fit, test = (embedded(folder, split, 'features') for split in ('train', 'test'))
-  unit = ops.l2_normalize
-  centroids, _ = ops.kmeans(unit(fit.x), args.classes, rng=jax.random.key(0), iters=50)
-  _, found = ops.kmeans(unit(test.x), args.classes, init=centroids, iters=0)
-  return matched(found, test.label)
+  return clustering.kmeans_v1(fit.x, fit.label, test.x, test.label, num_classes=args.classes)
 
 
 def by_network(folder):
   test = embedded(folder, 'test', 'probabilities')
-  return matched(test.x.argmax(1), test.label)
+  return clustering.scores(test.x.argmax(1), test.label)
 
 
 def run(_):

@@ -97,7 +97,7 @@ def main():
   tables = []
   for path in sorted((ROOT / 'results').glob('*.json')):
     result = json.loads(path.read_text())
-    makers = {'parts': benchmark, 'rows': comparison, 'sets': reduction}
+    makers = {'parts': benchmark, 'protocols': comparison, 'sets': reduction}
     tables += [make(path) for key, make in makers.items() if key in result]
   made = before + BEGIN + '\n' + '\n'.join(tables) + '\n' + END + after
   if '--check' in sys.argv:

@@ -91,7 +91,7 @@ def start_from(folder: str | pathlib.Path, parts, train_state, say=print):
 
   train_state = jax.tree_util.tree_map_with_path(take, train_state)
   for part in parts:
-    if not any(f'/{part}/' in f'/{name}' for name in taken):
+    if not any(f'/{part}/' in f'/{name}/' for name in taken):
       raise InputError(f'init_parts has {part!r}, which this method does not have')
   say(f'{len(taken)} arrays of {", ".join(parts)} from step {restored[1]} of {folder}')
   return train_state

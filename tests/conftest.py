@@ -1,8 +1,10 @@
 """Eight fake devices, one compilation cache, and where the numbers and data to compare with are
 found."""
 
+import gc
 import os
 import pathlib
+import sys
 
 # Tests run small arrays once: compiling is what they spend their time on.
 QUICK_TO_COMPILE = ' --xla_backend_optimization_level=0'
@@ -10,6 +12,7 @@ os.environ['XLA_FLAGS'] = (
   os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=8' + QUICK_TO_COMPILE
 )
 
+import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
@@ -57,3 +60,19 @@ def pytest_collection_modifyitems(items):
     name = getattr(item, 'callspec', None) and item.callspec.params.get('name')
     grouped = item.path.stem in ('test_contract', 'test_losses') and name
     item.add_marker(pytest.mark.xdist_group(f'{item.path.stem} {name if grouped else ""}'))
+
+
+GROUP = pytest.StashKey()
+
+
+def pytest_runtest_setup(item):
+  """Forgets the compiled programs of the group before: with all of them in it, a process dies."""
+  group = item.get_closest_marker('xdist_group').args[0]
+  if item.session.stash.get(GROUP, group) != group:
+    for name, caches in {'small': ('make', 'trace'), 'losscheck': ('compiled',)}.items():
+      if name in sys.modules:
+        for cache in caches:
+          getattr(sys.modules[name], cache).cache_clear()
+    jax.clear_caches()
+    gc.collect()
+  item.session.stash[GROUP] = group

@@ -63,6 +63,18 @@ def test_whitened_background_has_the_identity_as_covariance():
   np.testing.assert_allclose(lengths, 1, rtol=1e-5)
 
 
+def test_inputs_wider_than_the_background_are_whitened_in_the_space_it_spans():
+  x = np.random.default_rng(0).normal(size=(9, 20)) + 3
+  mean, projection = copy_detection.whitening(x)
+  assert projection.shape == (20, 8)  # nine rows less their mean
+  y = (x - mean) @ projection
+  np.testing.assert_allclose(y.T @ y / len(x), np.eye(8), atol=1e-9)
+  _, s, components = np.linalg.svd(x - mean)
+  wanted = (components[:8] / (s[:8, None] / 3)).T
+  signs = np.sign((projection * wanted).sum(0))
+  np.testing.assert_allclose(projection * signs, wanted, rtol=1e-6)
+
+
 def test_whitening_by_hand():
   # Variances 4 and 1 along the axes.
   x = np.array([[2, 1], [-2, 1], [2, -1], [-2, -1]]) + np.array([10, 0])

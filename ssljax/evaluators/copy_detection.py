@@ -21,13 +21,19 @@ def whitening(background, dims=None):
   if x.ndim != 2 or len(x) < 2:
     raise InputError(f'background: shape {x.shape} seen, [N, D] wanted with N at least 2')
   mean = x.mean(0)
-  variance, components = np.linalg.eigh((x - mean).T @ (x - mean) / len(x))
-  variance, components = variance[::-1], components[:, ::-1]
+  x = (x - mean) / np.sqrt(len(x))
+  # The two products have the same eigenvalues but for zeros: of wide inputs such as pixels only the
+  # one of [N, N] can be taken apart.
+  wide = x.shape[1] > len(x)
+  variance, vectors = np.linalg.eigh(x @ x.T if wide else x.T @ x)
+  variance, vectors = variance[::-1], vectors[:, ::-1]
   most = int((variance > 1e-12 * max(variance[0], 1e-60)).sum())
   dims = most if dims is None else dims
   if not 1 <= dims <= most:
     raise InputError(f'dims: {dims} seen, 1 to {most} wanted, the components of the background')
-  return mean, components[:, :dims] / np.sqrt(variance[:dims])
+  variance, vectors = variance[:dims], vectors[:, :dims]
+  components = x.T @ vectors / np.sqrt(variance) if wide else vectors
+  return mean, components / np.sqrt(variance)
 
 
 def whitened(x, fitted):
