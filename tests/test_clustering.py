@@ -11,7 +11,7 @@ import small
 from cases_clustering import numpy_sinkhorn
 from jax.sharding import PartitionSpec as P
 
-from ssljax import losses, ops, program, sharding
+from ssljax import checkpoint, losses, ops, program, restore, sharding, workdir
 from ssljax.errors import InputError
 from ssljax.methods.image import _hierarchy, deepercluster
 
@@ -256,6 +256,22 @@ def test_other_stages_train(name, fields):
     np.testing.assert_allclose(named['probabilities'].sum(1), 1, rtol=1e-5)
   else:
     assert found[-1] < found[0]  # one batch after another of like images
+
+
+def test_self_labelling_goes_on_with_the_head_that_clustering_chose(tmp_path):
+  config, clustered = small.small_config('scan'), make('scan', num_heads=3)
+  state, _ = small.run(clustered, clustered.init(small.key()), 0, 2)
+  wanted = jax.device_get((state.params, state.state['head_loss']))
+  fields = workdir.to_fields(config)
+  workdir.write_json(tmp_path / 'config.json', fields)
+  with checkpoint.open_folder(tmp_path / 'checkpoints', fields, versions={}) as checkpoints:
+    checkpoints.save(2, state)
+  labelling = make('scan', num_heads=3, stage='selflabel')
+  begun = restore.start_from(
+    tmp_path, ('encoder', 'head', 'head_loss'), labelling.init(small.key(1)), lambda _: None
+  )
+  assert wanted[1].any()
+  jax.tree.map(np.testing.assert_array_equal, (begun.params, begun.state['head_loss']), wanted)
 
 
 @pytest.mark.parametrize(('batch', 'clusters'), [(16, 20), (16, 8), (16, 6)])
