@@ -55,11 +55,16 @@ def shared_data():
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-  """Tests that share compiled programs go to one worker: a file's, or a method's or a loss's."""
+  """Tests that share compiled programs, a file's or a method's or a loss's, run one after another
+  in one worker."""
+  groups = {}
   for item in items:
     name = getattr(item, 'callspec', None) and item.callspec.params.get('name')
     grouped = item.path.stem in ('test_contract', 'test_losses') and name
-    item.add_marker(pytest.mark.xdist_group(f'{item.path.stem} {name if grouped else ""}'))
+    group = f'{item.path.stem} {name if grouped else ""}'
+    item.add_marker(pytest.mark.xdist_group(group))
+    groups.setdefault(group, []).append(item)
+  items[:] = [item for group in groups.values() for item in group]
 
 
 GROUP = pytest.StashKey()
