@@ -11,13 +11,13 @@ for a stage. Runs that are done are not repeated.
 """
 
 import argparse
-import json
 import pathlib
+import shlex
 import sys
 
 from ssljax import cli, main, probing, restore, runtime, workdir
 from ssljax.errors import InputError
-from ssljax.evaluators import clustering
+from ssljax.evaluators import clustering, protocols
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -78,19 +78,32 @@ def run(_):
     'selflabel',
     [*scan, f'--config.init_from={cluster}', parts, '--config.method.stage=selflabel'],
   )
+  summaries = {f.name: workdir.read_json(f / 'summary.json') for f in (pretext, cluster, selflabel)}
+  last = summaries['selflabel']
   result = {
-    'command': 'python scripts/scan.py ' + ' '.join(sys.argv[1:]),
+    'title': f'{args.name}: clusters of the test images against their classes',
+    'protocol': protocols.describe('kmeans-v1'),
+    'command': shlex.join(['python', 'scripts/scan.py', *sys.argv[1:]]),
+    'commit': last['commit'],
+    'device': last['device'],
+    'device_count': last['device_count'],
     'versions': runtime.versions(),
-    'k-means of simclr': by_kmeans(args, pretext),
-    'cluster': by_network(cluster),
-    'selflabel': by_network(selflabel),
-    'steps': {
-      f.name: workdir.read_json(f / 'summary.json')['steps'] for f in (pretext, cluster, selflabel)
+    'seed': last['seed'],
+    'encoder': last['encoder'],
+    'stages': {
+      name: {key: summary[key] for key in ('steps', 'seconds', 'peak_memory_bytes')}
+      for name, summary in summaries.items()
+    },
+    'clusters': {
+      'k-means on the features of simclr': by_kmeans(args, pretext),
+      'scan, clustering': by_network(cluster),
+      'scan, self-labelling': by_network(selflabel),
     },
   }
   out = ROOT / 'results' / f'scan_{args.name}.json'
-  out.write_text(json.dumps(result, indent=1) + '\n')
-  print(json.dumps(result, indent=1))
+  workdir.write_json(out, result)
+  for name, found in result['clusters'].items():
+    print(name, {measure: round(value, 4) for measure, value in found.items()})
   print(f'wrote {out}')
 
 

@@ -20,6 +20,12 @@ def per_cent(row, name):
   return f'{100 * mean:.1f}' + (f' ± {100 * spread:.1f}' if len(row['seeds']) > 1 else '')
 
 
+def table(head, rows):
+  """Lines of a table."""
+  lines = (' | '.join(cells) for cells in (head, ['---'] * len(head), *rows))
+  return [*(f'| {line} |' for line in lines), '']
+
+
 def comparison(path):
   """The table of a file of scripts/compare.py: protocols across, learned above random above raw."""
   result = json.loads(path.read_text())
@@ -39,10 +45,7 @@ def comparison(path):
     f'Accuracy in %, mean ± standard deviation where there are several of {seeds} seeds; '
     f'{result["device_count"]} {result["device"]} device; from `{path.relative_to(ROOT)}`.',
     '',
-    '| ' + ' | '.join(head) + ' |',
-    '|' + '---|' * len(head),
-    *('| ' + ' | '.join(row) + ' |' for row in rows),
-    '',
+    *table(head, rows),
     *(f'- {row["method"]}: {row["note"]}' for row in result['rows'] if row.get('note')),
     '',
   ]
@@ -55,17 +58,16 @@ def benchmark(path):
   lines = [
     f'**Speed and memory** on {result["machine"]}, from `{path.relative_to(ROOT)}`',
     '',
-    '| what | measured | wanted |',
-    '|---|---|---|',
   ]
+  rows = []
   for part in result['parts'].values():
     figures = ', '.join(
       f'{name} {value:.3g}' if isinstance(value, float) else f'{name} {value:,}'
       for name, value in part.items()
       if isinstance(value, int | float)
     )
-    lines.append(f'| {part["what"]} | {figures} | {part["wanted"]} |')
-  return '\n'.join([*lines, ''])
+    rows.append([part['what'], figures, part['wanted']])
+  return '\n'.join(lines + table(['what', 'measured', 'wanted'], rows))
 
 
 def reduction(path):
@@ -79,14 +81,54 @@ def reduction(path):
     'vectors, precision of the class among the 50 nearest; from '
     f'`{path.relative_to(ROOT)}`, which says how.',
     '',
-    '| data | vectors | ' + ' | '.join(m.replace('_', ', ') for m in measures) + ' |',
-    '|' + '---|' * (len(measures) + 2),
   ]
-  for found in result['sets']:
-    for name, row in found['rows'].items():
-      cells = [f'{100 * row[m]:.1f}' for m in measures]
-      lines.append('| ' + ' | '.join([found['data'], name, *cells]) + ' |')
-  return '\n'.join([*lines, ''])
+  rows = [
+    [found['data'], name, *(f'{100 * row[m]:.1f}' for m in measures)]
+    for found in result['sets']
+    for name, row in found['rows'].items()
+  ]
+  head = ['data', 'vectors', *(m.replace('_', ', ') for m in measures)]
+  return '\n'.join(lines + table(head, rows))
+
+
+def clusters(path):
+  """The table of scripts/scan.py."""
+  result = json.loads(path.read_text())
+  measures = ('accuracy', 'nmi', 'ari')
+  steps = ' + '.join(str(stage['steps']) for stage in result['stages'].values())
+  lines = [
+    f'**{result["title"]}**',
+    '',
+    f'In %; accuracy is that of the best matching of clusters to classes. {result["encoder"]}, '
+    f'{steps} steps; from `{path.relative_to(ROOT)}`.',
+    '',
+  ]
+  rows = [
+    [name, *(f'{100 * found[m]:.1f}' for m in measures)]
+    for name, found in result['clusters'].items()
+  ]
+  return '\n'.join(lines + table(['', 'accuracy', 'NMI', 'ARI'], rows))
+
+
+def copies(path):
+  """The table of scripts/copy_detection.py."""
+  result = json.loads(path.read_text())
+  measures = ('plain/uap', 'plain/uap_normalized', 'whitened/uap_normalized')
+  images, seeds = result['images'], len(result['seeds'])
+  lines = [
+    '**Edited copies found (SSCD)**',
+    '',
+    f'Micro average precision in %, mean of {seeds} seeds; {result["steps"]} steps of '
+    f'{result["batch_size"]} images; {images["queries"]:,} queries, half of them copies, in '
+    f'{images["references"]:,} references; from `{path.relative_to(ROOT)}`, which lists the edits.',
+    '',
+  ]
+  rows = [
+    [row['method'], row['descriptor'], *(f'{100 * row["mean"][m]:.1f}' for m in measures)]
+    for row in result['rows']
+  ]
+  head = ['method', 'descriptor', 'micro-AP', 'scores normalised', 'and whitened']
+  return '\n'.join(lines + table(head, rows))
 
 
 def main():
@@ -97,7 +139,13 @@ def main():
   tables = []
   for path in sorted((ROOT / 'results').glob('*.json')):
     result = json.loads(path.read_text())
-    makers = {'parts': benchmark, 'protocols': comparison, 'sets': reduction}
+    makers = {
+      'parts': benchmark,
+      'protocols': comparison,
+      'sets': reduction,
+      'clusters': clusters,
+      'edits': copies,
+    }
     tables += [make(path) for key, make in makers.items() if key in result]
   made = before + BEGIN + '\n' + '\n'.join(tables) + '\n' + END + after
   if '--check' in sys.argv:

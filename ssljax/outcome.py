@@ -37,12 +37,12 @@ def probe_table(metrics: dict[str, float]) -> dict[str, dict[str, float]]:
 
 
 def print_table(metrics: dict[str, float]) -> None:
-  """Accuracy in per cent of what was learned, of a random encoder and of the raw input."""
+  """Scores in per cent of what was learned, of a random encoder and of the raw input."""
   rows = probe_table(metrics)
   if not rows:
     return
   columns = ('learned', 'random', 'raw')
-  table = Table(title='accuracy, %')
+  table = Table(title='scores, %')
   for name in ('protocol', *columns):
     table.add_column(name, justify='left' if name == 'protocol' else 'right')
   for protocol, found in rows.items():

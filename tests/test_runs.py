@@ -137,7 +137,7 @@ def test_two_processes_are_one_run(images, tmp_path):
   )  # fmt: skip
   assert done.returncode == 0, done.stderr[-2000:]
   assert summary(two)['process_count'] == 2 and summary(two)['device_count'] == 4
-  assert (two / 'report.html').is_file() and done.stdout.count('accuracy, %') == 1
+  assert (two / 'report.html').is_file() and done.stdout.count('scores, %') == 1
   seen, wanted = losses(two), losses(one)
   assert set(seen) == set(wanted) == set(range(1, 9))
   for step in range(1, 4):
