@@ -73,10 +73,14 @@ def get_config(preset='imagenet'):
       'tiny': dict(
         method=dict(
           projector=(256, 128),
-          views=image.get_config(32, **(_pair.TINY_VIEWS | dict(grayscale_prob=0.0)), **turns),
+          views=image.get_config(
+            32,
+            **_pair.TINY_VIEWS | dict(grayscale_prob=0.0),
+            **turns | dict(rotate=(-30.0, 30.0)),
+          ),
           **terms,
         ),
-        **(_pair.TINY | dict(optim=dict(_pair.TINY['optim'], learning_rate=8e-3))),
+        **_pair.TINY,
       ),
     }[preset]
   )

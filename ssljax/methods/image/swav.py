@@ -113,7 +113,9 @@ def get_config(preset='imagenet'):
         | dict(
           projector=(128, 64),
           num_prototypes=64,
-          freeze_prototypes_steps=40,
+          freeze_prototypes_steps=0,
+          # The first embeddings are all alike: only sharp codes tell them apart.
+          eps=0.015,
           views={
             'global': image.get_config(32, **_pair.TINY_VIEWS),
             'local': image.get_config(16, **_pair.TINY_VIEWS | {'scale': (0.15, 0.4)}),

@@ -61,7 +61,7 @@ def get_config(preset='imagenet'):
         method=dict(
           projector=(256, 128),
           views=image.get_config(32, **_pair.TINY_VIEWS),
-          **(terms | dict(angles=(-30.0, 30.0), weight=1.0)),
+          **(terms | dict(angles=(-10.0, 10.0))),
         ),
         **_pair.TINY,
       ),
