@@ -107,14 +107,22 @@ def _fit_views(views: ConfigDict, config: ConfigDict) -> None:
 
 
 def from_json(fields: dict) -> ConfigDict:
-  """A config read back from a run's config.json."""
+  """A config read back from a run's config.json.
+
+  Options of the optimizer and the encoder that came after the run have their defaults.
+  """
 
   def tuples(value):
     if isinstance(value, dict):
       return {k: tuples(v) for k, v in value.items()}
     return tuple(tuples(v) for v in value) if isinstance(value, list) else value
 
-  return ml_collections.ConfigDict(tuples(fields))
+  config = ml_collections.ConfigDict(tuples(fields))
+  defaults = {'optim': optim.get_config(), 'encoder': models.get_config(config.encoder.name)}
+  for part, options in defaults.items():
+    options.update(config[part])
+    config[part] = options
+  return config
 
 
 def total_steps(config: ConfigDict, num_examples: int) -> int:

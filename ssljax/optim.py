@@ -4,9 +4,11 @@ import re
 from collections.abc import Mapping
 
 import jax
+import jax.numpy as jnp
 import optax
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_dict
 
+from ssljax import ops
 from ssljax.errors import InputError
 from ssljax.sharding import path_name
 
@@ -26,7 +28,11 @@ def get_config(**overrides) -> ConfigDict:
     prolonged from any checkpoint before the fall (Zhai et al. 2022, section 3.5).
   warmup_fraction: share of the steps in which the rate rises linearly from 0.
   weight_decay: decoupled for adamw, added to the gradient for sgd and lars; biases, norm scales and
-    other vectors are skipped (and not adapted by lars) unless `decay_all`.
+    other vectors are skipped (and not adapted by lars) unless `decay_all`. With
+    `weight_decay_final` it moves there along a cosine over the run (DINO).
+  layer_decay: what the rate of each block of a ViT under encoder/ is multiplied by for every block
+    between it and the heads; patch embedding, positions and first tokens come before the first
+    block (Clark et al. 2020; DINOv2). `patch_embed_multiplier` is of the patch embedding besides.
   clip_norm: largest norm of the whole gradient; 0 does not clip.
   constant: regular expressions of parameters' paths whose rate stays at the peak, warmup and fall
     aside (SimSiam's predictor).
@@ -41,7 +47,10 @@ def get_config(**overrides) -> ConfigDict:
       'final_fraction': 0.0,
       'anneal_fraction': 0.1,
       'weight_decay': 0.05,
+      'weight_decay_final': config_dict.placeholder(float),
       'decay_all': False,
+      'layer_decay': 1.0,
+      'patch_embed_multiplier': 1.0,
       'momentum': 0.9,
       'b1': 0.9,
       'b2': 0.999,
@@ -90,6 +99,48 @@ def make_schedule(config: ConfigDict, *, total_steps: int, batch_size: int) -> o
   return optax.join_schedules([schedule for schedule, _ in pieces], ends)
 
 
+def make_decay(config: ConfigDict, *, total_steps: int):
+  """The weight decay: a number, or step -> number where it moves."""
+  if config.weight_decay_final is None:
+    return config.weight_decay
+  return lambda step: ops.cosine_ramp(
+    step, total_steps, config.weight_decay, config.weight_decay_final
+  )
+
+
+def layer_multipliers(params, layer_decay: float, patch_embed: float = 1.0):
+  """What each parameter's rate is multiplied by, a tree like `params` (see `get_config`)."""
+  leaves = jax.tree_util.tree_leaves_with_path(params)
+  paths = [path_name(path) for path, _ in leaves]
+  own = [int(m[1]) + 1 for path in paths if (m := re.search(r'^encoder/blocks_(\d+)/', path))]
+  stacked = [len(x) for path, x in zip(paths, jax.tree.leaves(params), strict=True)
+             if path.startswith('encoder/blocks/')]  # fmt: skip
+  depth = max([0, *own, *stacked])
+  first = r'^encoder/(patch_embed/|pos_embed|cls_token|register_tokens|mask_token)'
+
+  def multiplier(path, x):
+    name = path_name(path)
+    if re.search(first, name):
+      embeds = name.startswith('encoder/patch_embed/')
+      return layer_decay ** (depth + 1) * (patch_embed if embeds else 1.0)
+    if found := re.search(r'^encoder/blocks_(\d+)/', name):
+      return layer_decay ** (depth - int(found[1]))
+    if name.startswith('encoder/blocks/'):
+      rates = layer_decay ** (depth - jnp.arange(depth, dtype=jnp.float32))
+      return rates.reshape(-1, *(1,) * (x.ndim - 1))
+    return 1.0
+
+  return jax.tree_util.tree_map_with_path(multiplier, params)
+
+
+def _by_layer(layer_decay, patch_embed):
+  def scale(updates, params):
+    rates = layer_multipliers(updates, layer_decay, patch_embed)
+    return jax.tree.map(lambda u, rate: u * jnp.asarray(rate, u.dtype), updates, rates)
+
+  return optax.stateless(scale)
+
+
 def is_matrix(params):
   """True for the parameters that weight decay and LARS act on: not biases, norms or vectors."""
 
@@ -110,7 +161,7 @@ def make(
   _choice('name', config.name, OPTIMIZERS)
   rate = make_schedule(config, total_steps=total_steps, batch_size=batch_size)
   mask = (lambda params: jax.tree.map(lambda _: True, params)) if config.decay_all else is_matrix
-  decay = optax.add_decayed_weights(config.weight_decay, mask)
+  decay = optax.add_decayed_weights(make_decay(config, total_steps=total_steps), mask)
   scale = optax.scale_by_learning_rate(rate)
   if config.constant:
     scale = _scale_but(config.constant, rate, peak_rate(config, batch_size=batch_size))
@@ -121,6 +172,9 @@ def make(
     tx = optax.chain(decay, optax.masked(trust, mask), scale, optax.trace(config.momentum))
   else:
     tx = optax.chain(decay, optax.trace(config.momentum), scale)
+  if (config.layer_decay, config.patch_embed_multiplier) != (1.0, 1.0):
+    # The decoupled decay is slowed with the rest, as in torch, where it is part of the rate.
+    tx = optax.chain(tx, _by_layer(config.layer_decay, config.patch_embed_multiplier))
   if config.clip_norm:
     tx = optax.chain(optax.clip_by_global_norm(config.clip_norm), tx)
   if frozen:

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
-from ssljax import methods, report, runtime, sharding, workdir
+from ssljax import looking, methods, report, runtime, sharding, workdir
 from ssljax.augment import image
 from ssljax.data import pipeline
 from ssljax.evaluators import doctor
@@ -93,6 +93,9 @@ def finish(
     'warnings': doctor.diagnose(history, total_steps=steps),
   }
   parts = pictures(config, program, train_state, sources['train'], key) if config.report else {}
+  if config.report and looking.has_patches(config) and test.image is not None:
+    shown = looking.look(config, train_state, program.mesh, test.image, test.x)
+    parts |= dict(zip(('looking', 'blocks'), shown, strict=True))
   summary['seconds'] = seconds
   if jax.process_index() == 0:
     workdir.write_json(folder / 'summary.json', summary)

@@ -13,7 +13,8 @@ from ssljax.program import with_own_partners
 ROWS, SIZE = 16, 16
 COLOURS = ('jitter_prob', 'grayscale_prob', 'blur_prob', 'solarize_prob')
 SHRUNK = {
-  'encoder': {'width': 8, 'dim': 32, 'depth': 2, 'heads': 2},
+  # Positions whose box is jittered are draws of each micro-batch, as dropout is.
+  'encoder': {'width': 8, 'dim': 32, 'depth': 2, 'heads': 2, 'rope_rescale': 1.0},
   'method': {
     'projector': (32, 16),
     'predictor': (32, 16),

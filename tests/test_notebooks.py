@@ -18,6 +18,7 @@ NOTEBOOKS = {path.stem: path for path in sorted((ROOT / 'notebooks').glob('*.ipy
 SHOWN = {
   'losses_elsewhere': (2, ('8 devices', 'gradient off by', 'MiB chunked')),
   'quickstart': (5, ('knn-v1', 'learned', 'random', 'raw', 'same digit', '<iframe srcdoc=')),
+  'what_a_vit_sees': (5, ('trained', 'even shares', 'CorLoc', 'most_localization', 'square')),
 }
 
 

@@ -119,3 +119,45 @@ def test_unknown_choices_are_named(field):
   config = optim.get_config(**{field: 'nope'})
   with pytest.raises(InputError, match=f"optim.{field} is 'nope', wanted one of"):
     optim.make(config, total_steps=10, batch_size=256)
+
+
+VIT = {
+  'encoder': {
+    'patch_embed': {'kernel': jnp.ones((4, 2))},
+    'cls_token': jnp.ones((1, 2)),
+    'blocks_0': {'attn': {'kernel': jnp.ones((2, 2))}},
+    'blocks_1': {'attn': {'kernel': jnp.ones((2, 2))}},
+    'norm': {'scale': jnp.ones(2)},
+  },
+  'head': {'kernel': jnp.ones((2, 2))},
+}
+
+
+def test_rates_fall_from_block_to_block():
+  stacked = VIT['encoder'] | {'blocks': {'attn': {'kernel': jnp.ones((2, 2, 2))}}}
+  stacked = {k: v for k, v in stacked.items() if not k.startswith('blocks_')}
+  for encoder in (VIT['encoder'], stacked):
+    found = optim.layer_multipliers({**VIT, 'encoder': encoder}, 0.5, patch_embed=0.2)
+    assert found['head']['kernel'] == found['encoder']['norm']['scale'] == 1.0
+    assert found['encoder']['cls_token'] == 0.5**3
+    np.testing.assert_allclose(found['encoder']['patch_embed']['kernel'], 0.2 * 0.5**3)
+    if 'blocks' in encoder:
+      rates = found['encoder']['blocks']['attn']['kernel']
+      np.testing.assert_allclose(rates[:, 0, 0], [0.25, 0.5])
+    else:
+      seen = [found['encoder'][f'blocks_{i}']['attn']['kernel'] for i in (0, 1)]
+      assert seen == [0.25, 0.5]
+
+
+def test_layer_decay_and_moving_weight_decay_reach_the_update():
+  fields = dict(name='sgd', learning_rate=1.0, momentum=0.0, warmup_fraction=0.0)
+  fields |= dict(schedule='constant', layer_decay=0.5, weight_decay=0.1, weight_decay_final=0.3)
+  tx = optim.make(optim.get_config(**fields), total_steps=2, batch_size=256)
+  state, zero = tx.init(VIT), jax.tree.map(jnp.zeros_like, VIT)
+  for decay in (0.1, 0.2):  # at step 1 of 2 half the way
+    updates, state = tx.update(zero, state, VIT)
+    np.testing.assert_allclose(updates['head']['kernel'], -decay, rtol=1e-6)
+    np.testing.assert_allclose(
+      updates['encoder']['blocks_0']['attn']['kernel'], -decay * 0.25, rtol=1e-6
+    )
+    assert not np.any(updates['encoder']['norm']['scale'])

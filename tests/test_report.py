@@ -59,6 +59,8 @@ def inputs(count=60):
     'images': images,
     'views': rng.random((4, 2, 8, 8, 3)),
     'pictures': {'image, kept, reconstruction': rng.random((4, 3, 8, 8, 1))},
+    'looking': {'image, attention': rng.random((4, 2, 8, 8, 3))},
+    'blocks': {'attention_nmi': np.array([0.5, 0.3, 0.1]), 'high_frequency': -np.arange(3.0)},
     'warnings': ['features use <2 directions'],
   }
 
@@ -111,7 +113,8 @@ def test_one_whole_page_that_needs_nothing(full):
   parsed = Page(full)
   assert parsed.titles == [
     'Doctor', 'Probes', 'Without labels', 'Training', 'Feature map', 'Nearest neighbours',
-    'Classes among classes', 'Views', 'What the method makes', 'Spectrum', 'The run', 'Config',
+    'Classes among classes', 'Views', 'What the method makes', 'What the encoder looks at',
+    'Block by block', 'Spectrum', 'The run', 'Config',
   ]  # fmt: skip
   assert not re.search(r'https?:|//|@import', re.sub(r'base64,[\w+/=]*', '', full))
   assert 'script' not in parsed.tags
@@ -153,15 +156,20 @@ def test_text_is_escaped(full):
     ({'classes': None}, []),
     ({'images': None}, ['Nearest']),
     ({'images': inputs()['images'][:7]}, []),
-    ({'views': None, 'pictures': None}, ['Views', 'What']),
+    ({'views': None, 'pictures': None}, ['Views', 'What the method']),
+    ({'looking': None, 'blocks': None}, ['What the encoder', 'Block by']),
+    ({'looking': {}, 'blocks': {'high_frequency': np.zeros(1)}}, ['What the encoder', 'Block by']),
     ({'views': {'global': inputs()['views'], 'local': inputs()['views'][..., :4, :4, :]}}, []),
     ({'labels': np.zeros(60, int)}, ['Classes among']),
     ({'labels': np.full(60, -1)}, ['Classes among']),
     ({'features': np.ones((60, 8))}, ['Spectrum']),
     ({'features': np.outer(np.arange(1, 61), np.ones(8))}, []),
-    ({'features': np.full((60, 8), np.nan)}, ['Feature map', 'Nearest', 'Classes', 'Spectrum']),
+    (
+      {'features': np.full((60, 8), np.nan)},
+      ['Feature map', 'Nearest', 'Classes among', 'Spectrum'],
+    ),
     ({'features': inputs()['features'][:, :1]}, ['Spectrum']),
-    ({'features': np.ones((2, 8)), 'labels': None}, ['Feature map', 'Classes', 'Spectrum']),
+    ({'features': np.ones((2, 8)), 'labels': None}, ['Feature map', 'Classes among', 'Spectrum']),
     ({'features': np.eye(5), 'labels': np.arange(5)}, []),
     ({'history': []}, ['Training']),
     ({'history': [{'step': 1, 'loss': 2.0}]}, ['Training']),
@@ -175,11 +183,13 @@ def test_text_is_escaped(full):
   ],
 )
 def test_leaves_out_what_is_not_there(tmp_path, changes, missing):
-  shown = 'Feature map', 'Nearest', 'Classes among', 'Views', 'What', 'Spectrum', 'Training'
-  shown += 'Doctor', 'Probes', 'Without', 'The run', 'Config'
+  shown = 'Feature map', 'Nearest', 'Classes among', 'Views', 'What the method', 'Spectrum'
+  shown += 'Training', 'Doctor', 'Probes', 'Without', 'The run', 'Config', 'What the encoder'
+  shown += ('Block by',)
   titles = Page(written(tmp_path, **changes)).titles
   absent = [s for s in shown if not any(t.startswith(s) for t in titles)]
-  assert {s[:7] for s in absent} == {m[:7] for m in missing}
+  wanted = {s for s in shown if any(s.startswith(m) for m in missing)}
+  assert set(absent) == wanted and all(any(s.startswith(m) for s in shown) for m in missing)
 
 
 def test_refuses_lengths_that_do_not_agree(tmp_path):

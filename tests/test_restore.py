@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import small
 
-from ssljax import checkpoint, program, restore, sharding, workdir
+from ssljax import checkpoint, config, program, restore, sharding, workdir
 from ssljax.errors import InputError
 
 
@@ -73,3 +73,13 @@ def test_what_does_not_fit_is_named(finished, parts, encoder, sentence):
 def test_a_folder_without_a_run(tmp_path):
   with pytest.raises(InputError, match='holds no run'):
     start(tmp_path, ('encoder',))
+
+
+def test_a_run_of_before_an_option_has_its_default():
+  made = config.get_config('mae,digits,preset=tiny')
+  fields = workdir.to_fields(made)
+  del fields['optim']['layer_decay'], fields['encoder']['registers']
+  fields['optim']['learning_rate'] = 0.5
+  read = config.from_json(fields)
+  assert (read.optim.layer_decay, read.encoder.registers, read.optim.learning_rate) == (1.0, 0, 0.5)
+  assert config.from_json(workdir.to_fields(made)).to_dict() == made.to_dict()

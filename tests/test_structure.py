@@ -15,6 +15,8 @@ ARRAYS = {'jax', 'numpy', 'optax', 'chex', 'ml_collections'}
 ALLOWED = {
   'losses': ARRAYS | {'ssljax.ops', 'ssljax.losses', 'ssljax.errors'},
   'ops': ARRAYS | {'ssljax.ops', 'ssljax.errors'},
+  'discovery': ARRAYS
+  | {'scipy', 'ssljax.ops', 'ssljax.discovery', 'ssljax.evaluators', 'ssljax.errors'},
   'augment': ARRAYS | {'ssljax.ops', 'ssljax.augment', 'ssljax.errors'},
   'models': ARRAYS | {'flax', 'ssljax.ops', 'ssljax.models', 'ssljax.net', 'ssljax.errors'},
   'methods': ARRAYS

@@ -219,6 +219,11 @@ def prepare(images, config):
   return _normalize(images, config)
 
 
+def normalize(images, config):
+  """Images [B, H, W, C], uint8 or float in [0, 1], of any size, normalised and not resized."""
+  return _normalize(to_float(images), config)
+
+
 def to_display(x, config):
   """Normalised images [..., C] back to [0, 1]: clip(x * std + mean, 0, 1)."""
   return jnp.clip(x * jnp.array(config.std) + jnp.array(config.mean), 0, 1)

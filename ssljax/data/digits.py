@@ -40,30 +40,37 @@ def get_config(name: str = 'digits') -> ConfigDict:
 
 def load(config: ConfigDict, split: str) -> source.ArraySource:
   """The `train` or `test` split; no glyph, whole or in parts, is in both."""
-  _check(config)
-  from sklearn.datasets import load_digits
-
-  glyphs, label = load_digits(return_X_y=True)
-  glyphs = glyphs.reshape(-1, 8, 8).astype(np.float32) / 16
-  order = np.random.default_rng(config.seed).permutation(len(glyphs))
-  held_out = len(glyphs) // 5
-  mine = order[held_out:] if split == 'train' else order[:held_out]
+  check(config, CANVAS)
+  mine, label = glyphs(config.seed, split)
   size = config.train_size if split == 'train' else config.test_size
   rng = np.random.default_rng([config.seed, split == 'train'])
   which = np.resize(rng.permutation(len(mine)), size)
   chunks = np.array_split(which, max(1, size // 500))  # small enough to stay in the cache
-  image = np.concatenate([_render(glyphs[mine], rows, rng, config) for rows in chunks])
+  image = np.concatenate([_render(mine, rows, rng, config) for rows in chunks])
   return source.ArraySource(
-    {'image': image, 'label': label[mine][which].astype(np.int32)},
+    {'image': image, 'label': label[which].astype(np.int32)},
     tuple(str(digit) for digit in range(10)),
   )
 
 
-def _check(config) -> None:
+def glyphs(seed: int, split: str) -> tuple[np.ndarray, np.ndarray]:
+  """Glyphs float32 [n, 8, 8] in [0, 1] of a split, and which digit each is."""
+  from sklearn.datasets import load_digits
+
+  drawn, label = load_digits(return_X_y=True)
+  drawn = drawn.reshape(-1, 8, 8).astype(np.float32) / 16
+  order = np.random.default_rng(seed).permutation(len(drawn))
+  held_out = len(drawn) // 5
+  mine = order[held_out:] if split == 'train' else order[:held_out]
+  return drawn[mine], label[mine]
+
+
+def check(config, canvas: int) -> None:
+  """Raises InputError for a field that nothing can be drawn by on a canvas of that many pixels."""
   for field, low in (('train_size', 2), ('test_size', 1), ('seed', 0), ('clutter', 0)):
     if config[field] < low:
       raise InputError(f'data.{field} is {config[field]}, wanted {low} or more')
-  limits = {'digit_pixels': CANVAS, 'clutter_strength': 1, 'ground': 1, 'contrast': 1}
+  limits = {'digit_pixels': canvas, 'clutter_strength': 1, 'ground': 1, 'contrast': 1}
   for field, high in limits.items():
     if len(config[field]) != 2 or not 0 < config[field][0] <= config[field][1] <= high:
       raise InputError(
@@ -76,18 +83,31 @@ def _render(glyphs, which, rng, config) -> np.ndarray:
   n = len(which)
   pixels = rng.uniform(*config.digit_pixels, n)
   room = (CANVAS - pixels[:, None]) / 2
-  ink = _paste(
+  ink = paste(
     glyphs[which],
     CANVAS / 2 - 0.5 + rng.uniform(-1, 1, (n, 2)) * room,
     pixels,
     rng.uniform(-1, 1, n) * config.slant,
+    CANVAS,
   )
+  return coloured(with_clutter(ink, glyphs, rng, config), rng, config)
+
+
+def with_clutter(ink, glyphs, rng, config) -> np.ndarray:
+  """Ink [n, h, h] in [0, 1] with fragments of glyphs, fainter, wherever they fall."""
+  n, canvas = ink.shape[:2]
   for _ in range(config.clutter):
     fragment = glyphs[rng.integers(len(glyphs), size=n)] * _window(rng, n)
     strength = rng.uniform(*config.clutter_strength, n).astype(np.float32)[:, None, None]
-    where = rng.uniform(0, CANVAS, (n, 2))
-    drawn = _paste(fragment, where, rng.uniform(*config.digit_pixels, n), rng.uniform(-1, 1, n))
-    np.maximum(ink, drawn * strength, out=ink)
+    where = rng.uniform(0, canvas, (n, 2))
+    pixels, slant = rng.uniform(*config.digit_pixels, n), rng.uniform(-1, 1, n)
+    np.maximum(ink, paste(fragment, where, pixels, slant, canvas) * strength, out=ink)
+  return ink
+
+
+def coloured(ink, rng, config) -> np.ndarray:
+  """uint8 [n, h, h, 3]: ink in a colour of its own on a darker ground of another, with noise."""
+  n = len(ink)
   ground, contrast = rng.uniform(*config.ground, n), rng.uniform(*config.contrast, n)
   luma = np.array([0.299, 0.587, 0.114])
   hues = config.colour * rng.standard_normal((2, n, 3))
@@ -106,20 +126,20 @@ def _window(rng, n: int, side: int = 4) -> np.ndarray:
   return (inside[:, 0, :, None] & inside[:, 1, None, :]).astype(np.float32)
 
 
-def _paste(glyphs, centre, pixels, slant) -> np.ndarray:
-  """Bilinear drawing of glyphs [n, 8, 8] on canvases [n, 32, 32], sheared by `slant`.
+def paste(glyphs, centre, pixels, slant, canvas: int) -> np.ndarray:
+  """Bilinear drawing of glyphs [n, 8, 8] on canvases [n, canvas, canvas], sheared by `slant`.
 
   centre: [n, 2] row and column on the canvas. pixels: [n] height and width drawn. A point
   (y, x) of the canvas shows the glyph's (3.5 + (y - cy) / s, 3.5 + (x - cx - slant (y - cy)) / s)
   with s = pixels / 8.
   """
-  grid = np.arange(CANVAS, dtype=np.float32)
+  grid = np.arange(canvas, dtype=np.float32)
   scale = (8 / pixels).astype(np.float32)[:, None]
   dy = grid - centre[:, :1].astype(np.float32)
   dx = grid - centre[:, 1:].astype(np.float32)
   row = 3.5 + dy * scale
   weight = np.maximum(0, 1 - abs(row[..., None] - np.arange(8, dtype=np.float32)))
-  rows = np.pad(weight @ glyphs, ((0, 0), (0, 0), (1, 1)))  # [n, 32, 10], empty at both ends
+  rows = np.pad(weight @ glyphs, ((0, 0), (0, 0), (1, 1)))  # [n, canvas, 10], empty at both ends
   shear = (slant.astype(np.float32)[:, None] * dy)[..., None]
   column = (4.5 + (dx[:, None, :] - shear) * scale[..., None]).clip(0, 8.999)
   left = column.astype(np.int64)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from ssljax.errors import InputError
-from ssljax.evaluators import clustering, knn, linear
+from ssljax.evaluators import clustering, dense, knn, linear
 from ssljax.evaluators._arrays import draw_per_class, probe_arrays
 
 
@@ -42,6 +42,12 @@ METRICS = {
   }
 }
 _ACCURACY = {'accuracy': 'top-1 accuracy on the test split'}
+# Of patches: (train_x, train_masks, test_x, test_masks, *, num_classes, seed) -> DENSE_METRICS
+DENSE = {'knn-seg-v1': dense.knn_seg_v1, 'linear-seg-v1': dense.linear_seg_v1}
+DENSE_METRICS = {
+  'miou': 'mean over classes of intersection over union, pixels of all test images together',
+  'accuracy': 'share of the labelled test pixels classified rightly',
+}
 WITHOUT_LABELS = ('kmeans-v1',)
 
 _DEFINITIONS = {
@@ -77,6 +83,28 @@ _DEFINITIONS = {
     'transform': 'mean and deviation of the training rows, constant features 0',
   },
 }
+_TO_PIXELS = 'bilinear between centres of patches, then the class of the largest score'
+_DENSE_DEFINITIONS = {
+  'knn-seg-v1': {
+    'classifier': 'shares of classes in the nearest labelled training patches, weighted',
+    'similarity': 'cosine',
+    'weights': 'softmax(similarity / temperature) over the k nearest',
+    'k': dense.K,
+    'temperature': dense.TEMPERATURE,
+    'memory': f'labelled training patches, at most {dense.MEMORY}, drawn by seed',
+    'transform': 'L2-normalised patches',
+    'to_pixels': _TO_PIXELS,
+  },
+  'linear-seg-v1': {
+    **_DEFINITIONS['linear-v1'],
+    'l2_chosen_by': 'validation mIoU of patches, ties to the larger, then a fit on all',
+    'validation_split': 'whole images, drawn by seed',
+    'labels': 'most frequent class among the labelled pixels of a patch',
+    'rows': f'labelled training patches, at most {dense.ROWS}, drawn by seed',
+    'transform': 'mean and deviation of the training patches, constant features 0',
+    'to_pixels': _TO_PIXELS,
+  },
+}
 
 
 class Parsed(NamedTuple):
@@ -108,6 +136,9 @@ def parse(name: str) -> Parsed:
 
 def describe(name: str) -> dict:
   """Everything that defines a protocol, as plain values for a result file."""
+  if name in DENSE:
+    common = {'metric': DENSE_METRICS, 'features': 'frozen, float32', 'labels_per_class': 'all'}
+    return {'protocol': name, **_DENSE_DEFINITIONS[name], **common}
   base, labels, metric = parse(name)
   metrics = METRICS.get(base, _ACCURACY)
   return {

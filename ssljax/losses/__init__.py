@@ -43,7 +43,15 @@ from ssljax.losses._momentum import moco_v3, ressl
 from ssljax.losses._multilabel import mls
 from ssljax.losses._nce import nce, nce_normalizer, pirl
 from ssljax.losses._neighbors import all4one, feature_contrast, nnclr
+from ssljax.losses._pixels import cim, simmim, uncertainty_weighted
 from ssljax.losses._redundancy import barlow_twins, mixed_barlow_twins, tico, vicreg
+from ssljax.losses._self_distillation import (
+  dino,
+  gram,
+  ibot_patch,
+  teacher_codes,
+  update_center,
+)
 from ssljax.losses._supervised import supcon
 from ssljax.losses._whitening import w_mse
 
@@ -53,6 +61,7 @@ __all__ = [
   'barlow_twins',
   'byol',
   'care',
+  'cim',
   'cosine_regression',
   'curl',
   'dcl',
@@ -60,10 +69,13 @@ __all__ = [
   'deepcluster_v2',
   'deepercluster',
   'densecl',
+  'dino',
   'directclr',
   'distance_correlation',
   'emp_ssl',
   'feature_contrast',
+  'gram',
+  'ibot_patch',
   'info_nce',
   'kernel_info_nce',
   'koleo',
@@ -86,13 +98,17 @@ __all__ = [
   'scan_selflabel',
   'sie',
   'sigreg',
+  'simmim',
   'simsiam',
   'sscd',
   'supcon',
   'swav',
   'swav_codes',
+  'teacher_codes',
   'tico',
   'trajectory',
+  'uncertainty_weighted',
+  'update_center',
   'vicreg',
   'w_mse',
 ]

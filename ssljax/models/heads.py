@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from ssljax.models.norm import BatchNorm
 from ssljax.net import Net, from_linen
+from ssljax.ops import l2_normalize
 
 NORMS = {
   'batch': {},
@@ -34,6 +35,19 @@ def mlp(
   if not sizes:
     return Net(lambda rng, x, **_: ({}, {}), lambda params, state, x, **_: (x, state))
   return from_linen(Mlp(tuple(sizes), norm, hidden_bias, last_bias, last_norm, activation))
+
+
+def prototypes(sizes, count, *, unit=True) -> Net:
+  """DINO's head on [..., D]: an MLP with GELU, its output at length one, scores of prototypes.
+
+  sizes: of the linear layers, the last one the width in which prototypes lie: (2048, 2048, 256).
+  count: K, how many prototypes there are; outputs are [..., K].
+  unit: whether prototypes have length one too, so that scores are cosines. False leaves their
+    length to training (`norm_last_layer` of the authors' code).
+
+  Caron et al. 2021, appendix C.
+  """
+  return from_linen(Prototypes(tuple(sizes), count, unit))
 
 
 def side_by_side(inv: Net, equi: Net, *, share) -> Net:
@@ -63,6 +77,23 @@ def side_by_side(inv: Net, equi: Net, *, share) -> Net:
     return joined, {name: done[name][1] for name in nets}
 
   return Net(init, apply)
+
+
+class Prototypes(nn.Module):
+  sizes: tuple[int, ...]
+  count: int
+  unit: bool
+
+  @nn.compact
+  def __call__(self, x, *, train: bool, bn_groups: int = 1):
+    init = nn.initializers.truncated_normal(0.02)
+    for i, size in enumerate(self.sizes):
+      x = nn.Dense(size, dtype=x.dtype, kernel_init=init, name=f'linear_{i}')(x)
+      x = nn.gelu(x, approximate=False) if i < len(self.sizes) - 1 else x
+    rows = self.param('prototypes', nn.initializers.normal(0.02), (self.count, x.shape[-1]))
+    if self.unit:
+      rows = l2_normalize(rows)
+    return l2_normalize(x) @ rows.T.astype(x.dtype)
 
 
 class Mlp(nn.Module):

@@ -55,7 +55,7 @@ def get_config(name):
       'rope_jitter': 1.0,
       'rope_rescale': 1.0,
       'class_token': True,
-      'registers': 0,  # further tokens that nobody reads (Darcet et al. 2024)
+      'registers': 0,  # further tokens that most methods do not read (Darcet et al. 2024)
       'mask_token': False,  # whether `mask` may replace patches
       'pool': 'cls',  # what 'features' is: the class token, or the 'mean' of the patch tokens
       'layer_norm_eps': 1e-6,
@@ -72,14 +72,16 @@ def get_config(name):
 def make(config, *, dtype=jnp.float32) -> Net:
   """Encoder of images [N, H, W, C]: {'features': [N, D], 'tokens': [N, L, D], ...}.
 
-  Those two come after the last norm, as does 'cls' [N, D] if there is a class token. 'layers' are
-  all tokens [N, T, D] after each block, class token and registers first, and 'qkv' what its
-  attention compares [N, T, heads, d] (not with `scan`); what is not used is not computed under jit.
+  Those two come after the last norm, as do 'cls' [N, D] if there is a class token and 'registers'
+  [N, R, D] if there are any. 'layers' are all tokens [N, T, D] after each block, class token and
+  registers first, and 'qkv' what its attention compares [N, T, heads, d] (not with `scan`); what is
+  not used is not computed under jit.
 
   Images may have another size than `image_size`, a multiple of `patch_size`: learned and fixed
   positions are interpolated. Options of the call: `keep` [N, K], indices of patches in raster
   order, drops the other patches before the first block (L = K, in the order of `keep`); `mask`
-  bool [N, L] puts the mask token in the place of patches, if the config has one.
+  bool [N, L] puts the mask token in the place of patches, if the config has one; `average`, shares
+  of the depth, lets the mean of the tokens after these blocks pass the last norm.
 
   Raises InputError on options that do not fit each other.
   """
@@ -125,7 +127,7 @@ class ViT(nn.Module):
   dtype: jnp.dtype
 
   @nn.compact
-  def __call__(self, images, *, train: bool, keep=None, mask=None, bn_groups: int = 1):
+  def __call__(self, images, *, train: bool, keep=None, mask=None, average=(), bn_groups: int = 1):
     height, width = images.shape[1:3]
     if height % self.patch_size or width % self.patch_size:
       raise InputError(
@@ -160,10 +162,15 @@ class ViT(nn.Module):
       x = jnp.concatenate([jnp.broadcast_to(first, (len(x), *first.shape)), x], axis=1)
 
     x, layers, qkv = self.blocks(x, angles, train)
+    if average:
+      chosen = [layers[max(round(share * self.depth), 1) - 1] for share in average]
+      x = sum(chosen) / len(chosen)
     x = layer_norm(self.layer_norm_eps, x.dtype, 'norm')(x)
     out = {'tokens': x[:, extra + self.registers :], 'layers': layers, 'qkv': qkv}
     if self.class_token:
       out['cls'] = x[:, 0]
+    if self.registers:
+      out['registers'] = x[:, extra : extra + self.registers]
     out['features'] = out['cls'] if self.pool == 'cls' else out['tokens'].mean(1)
     return out
 

@@ -1,12 +1,14 @@
 """Small pure functions that losses, augmentations and methods share."""
 
+from ssljax.ops._blocks import block_mask
 from ssljax.ops._check import as_float, check_shape
 from ssljax.ops._fourier import dft2, idft2
 from ssljax.ops._hog import hog
 from ssljax.ops._kmeans import kmeans
 from ssljax.ops._masking import random_mask, restore_tokens, take_tokens
+from ssljax.ops._masks import group_mask, mask_pixels, unit_mask
 from ssljax.ops._memory import enqueue, remember
-from ssljax.ops._moving import cosine_ramp, ema
+from ssljax.ops._moving import cosine_ramp, ema, linear_ramp
 from ssljax.ops._nearest import nearest
 from ssljax.ops._normalize import l2_normalize
 from ssljax.ops._patches import patchify, unpatchify
@@ -16,15 +18,19 @@ from ssljax.ops._whitening import whiten
 
 __all__ = [
   'as_float',
+  'block_mask',
   'check_shape',
   'cosine_ramp',
   'dft2',
   'ema',
   'enqueue',
+  'group_mask',
   'hog',
   'idft2',
   'kmeans',
   'l2_normalize',
+  'linear_ramp',
+  'mask_pixels',
   'nearest',
   'patchify',
   'permutations',
@@ -34,6 +40,7 @@ __all__ = [
   'restore_tokens',
   'sinkhorn',
   'take_tokens',
+  'unit_mask',
   'unpatchify',
   'whiten',
 ]

@@ -27,15 +27,31 @@ def ema(old_tree, new_tree, decay):
   return jax.tree.map(mix, old_tree, new_tree)
 
 
-def cosine_ramp(step, steps, base):
-  """The decay of BYOL's teacher, rising from `base` to 1: 1 - (1 - base) * (cos(pi k / K) + 1) / 2.
+def cosine_ramp(step, steps, base, end=1.0):
+  """From `base` to `end` along a cosine: end - (end - base) * (cos(pi k / K) + 1) / 2.
+
+  With the end 1 it is the decay of BYOL's teacher.
 
   Args:
     step: k, the step reached; may be traced. Steps after the last one keep the last value.
     steps: K, the number of steps of the run.
-    base: the decay at step 0 (0.996 for 1,000 ImageNet epochs).
+    base: the value at step 0 (0.996 for 1,000 ImageNet epochs of BYOL).
+    end: the value at step K.
 
   Reference: BYOL (https://arxiv.org/abs/2006.07733), Section 3.2.
   """
   done = jnp.minimum(jnp.asarray(step, jnp.float32) / steps, 1)
-  return 1 - (1 - base) * (jnp.cos(jnp.pi * done) + 1) / 2
+  return end - (end - base) * (jnp.cos(jnp.pi * done) + 1) / 2
+
+
+def linear_ramp(step, steps, base, end):
+  """From `base` at step 0 to `end` at step `steps` in a straight line, and `end` from then on.
+
+  Args:
+    step: the step reached; may be traced.
+    steps: how long it rises; 0 for `end` from the start.
+  """
+  if steps <= 0:
+    return jnp.asarray(end, jnp.float32)
+  done = jnp.minimum(jnp.asarray(step, jnp.float32) / steps, 1)
+  return base + (end - base) * done

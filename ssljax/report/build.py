@@ -21,6 +21,8 @@ def write(
   images: np.ndarray | None = None,
   views=None,
   pictures: dict | None = None,
+  looking: dict | None = None,
+  blocks: dict | None = None,
   warnings=(),
 ) -> None:
   """Writes the report in one move, so that no reader sees half of it.
@@ -31,7 +33,8 @@ def write(
   features [N, D], of test examples; labels [N] int, negative for unknown; classes: names by label;
     images [M, H, W, C] uint8 of the first M examples.
   views: [n, V, H, W, C] in [0, 1], or {name: such}; pictures: {title: [n, k, H, W, C]} in [0, 1],
-    the title naming the k pictures of an image. warnings: sentences.
+    the title naming the k pictures of an image. looking: such of a ViT's patches, and blocks
+    {name: [depth]}, as `ssljax.looking.look` gives both. warnings: sentences.
 
   A section is left out where its input is missing. Raises ValueError where lengths do not agree.
   """
@@ -51,6 +54,8 @@ def write(
       gallery.confusion(x, label, classes),
       gallery.views(views),
       gallery.pictures(pictures),
+      gallery.pictures(looking, 'What the encoder looks at'),
+      gallery.blocks(blocks),
       gallery.spectrum(x),
       results.facts(summary),
       results.config_table(config),

@@ -28,7 +28,7 @@ def views(arrays) -> Markup:
   return page.section('Views', page.figure(page.join(grids), said)) if grids else Markup()
 
 
-def pictures(named) -> Markup:
+def pictures(named, heading='What the method makes') -> Markup:
   """{title: [n, k, H, W, C]}; a title names the k pictures of an image."""
   done = []
   for title, array in (named or {}).items():
@@ -36,7 +36,39 @@ def pictures(named) -> Markup:
     if array.size:
       grid = page.tile_rows([list(row) for row in array])
       done.append(page.figure(grid, f'For each image, from left to right: {title}.'))
-  return page.section('What the method makes', *done)
+  return page.section(heading, *done)
+
+
+BLOCKS = {
+  'attention_distance': (
+    'attention distance, pixels',
+    'how far from a patch the patches lie that it attends to',
+  ),
+  'attention_nmi': (
+    'attention depends on the query',
+    'normalised mutual information of query and key: 0 where all patches attend to the same',
+  ),
+  'high_frequency': (
+    'high frequencies',
+    'log amplitude of the tokens at the highest frequency, less that at zero',
+  ),
+}
+
+
+def blocks(numbers) -> Markup:
+  """{name of BLOCKS: [depth]}."""
+  named = {BLOCKS[name]: np.asarray(y) for name, y in (numbers or {}).items()}
+  drawn = {
+    title: plots.curve(title, np.arange(1, len(y) + 1), y, xlabel='block')
+    for (title, _), y in named.items()
+    if len(y) > 1
+  }
+  said = '; '.join(f'{title}: {what}' for title, what in named)
+  said += '. Contrastive methods look far, at the same places whatever the query, and keep low '
+  said += 'frequencies in late blocks; masked modelling does the opposite (Park et al. 2023).'
+  return (
+    page.section('Block by block', page.figure(page.panels(drawn), said)) if drawn else Markup()
+  )
 
 
 def maps(x: np.ndarray, label, classes) -> Markup:

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict, config_dict
 from ssljax import losses, ops
 from ssljax.augment import image
 from ssljax.method import two_part
-from ssljax.methods.image import _pair
+from ssljax.methods.image import _paint, _pair
 from ssljax.models import decoders
 
 PAPER = 'He et al. 2022, Masked autoencoders are scalable vision learners'
@@ -75,15 +75,17 @@ def get_config(preset='imagenet'):
   )
 
 
-def make(config, nets):
-  encoder, patch = nets['encoder'], config.patch_size
-  augment = image.make(config.views)
-  num_patches = (config.views.size // patch) ** 2
+def make(config, nets, *, upscale=1):
+  """upscale: how many times as large the images to paint are as those that the encoder sees."""
+  encoder, size, patch = nets['encoder'], config.views.size, config.patch_size
+  augment = image.make(ConfigDict({**config.views, 'size': upscale * size}))
+  target = upscale * patch
+  num_patches = (size // patch) ** 2
   keep = int(num_patches * (1 - config.mask_ratio))
 
   def decoder(channels):
     return decoders.mae_decoder(
-      num_patches=num_patches, patch_dim=patch * patch * channels, **config.decoder
+      num_patches=num_patches, patch_dim=target * target * channels, **config.decoder
     )
 
   def views(rng, batch):
@@ -91,10 +93,13 @@ def make(config, nets):
     x = augment(view_rng, batch['image'])[:, 0]
     return {**batch, 'image': x, 'noise': jax.random.uniform(mask_rng, (len(x), num_patches))}
 
+  def shrunk(x):
+    return jax.image.resize(x, (len(x), size, size, x.shape[-1]), 'bicubic') if upscale > 1 else x
+
   def run(params, state, batch, train, rng=None):
     kept, restore, mask = ops.random_mask(batch['noise'], keep)
     latent, stats = encoder.apply(
-      params['encoder'], state['stats'], batch['image'], train=train, rng=rng, keep=kept
+      params['encoder'], state['stats'], shrunk(batch['image']), train=train, rng=rng, keep=kept
     )
     tokens = jnp.concatenate([latent['cls'][:, None], latent['tokens']], axis=1)
     pred, _ = decoder(batch['image'].shape[-1]).apply(
@@ -103,7 +108,7 @@ def make(config, nets):
     return pred, mask, stats
 
   def init(rng, batch):
-    x = batch['image']
+    x = shrunk(batch['image'])
     kept, restore, _ = ops.random_mask(batch['noise'], keep)
     params, stats = encoder.init(jax.random.fold_in(rng, 0), x, keep=kept)
     latent, _ = encoder.apply(params, stats, x, train=False, keep=kept)
@@ -117,7 +122,7 @@ def make(config, nets):
 
   def objective(params, state, pred, batch, rng, step):
     _, _, mask = ops.random_mask(batch['noise'], keep)
-    loss = losses.mae(pred, batch['image'], mask, patch_size=patch, norm_pix=config.norm_pix)
+    loss = losses.mae(pred, batch['image'], mask, patch_size=target, norm_pix=config.norm_pix)
     # Normalised patches have variance 1: predicting their mean scores 1.
     return loss, (state, {'chance_loss': jnp.ones(())} if config.norm_pix else {})
 
@@ -130,18 +135,11 @@ def make(config, nets):
     batch = views(rng, batch)
     pred, mask, _ = run(params, state, batch, train=False)
     x = batch['image']
-    patches = ops.patchify(x, patch)
     if config.norm_pix:
+      patches = ops.patchify(x, target)
       mean = patches.mean(-1, keepdims=True)
       pred = pred * jnp.sqrt(patches.var(-1, ddof=1, keepdims=True) + 1e-6) + mean
-    painted = jnp.where(mask[..., None] > 0, pred, patches)
-    hidden = jnp.where(mask[..., None] > 0, 0.0, patches)
-    shown = [x, *(ops.unpatchify(p, patch, *x.shape[1:3]) for p in (hidden, painted))]
-    return {
-      'image, what is kept, reconstruction': jnp.stack(
-        [image.to_display(y, config.views) for y in shown], axis=1
-      )
-    }
+    return _paint.pictures(x, pred, mask, patch_size=target, views=config.views)
 
   return two_part(
     init=init,

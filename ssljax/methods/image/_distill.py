@@ -1,0 +1,243 @@
+"""What DINO and the methods after it have in common: a ViT that learns from its moving average."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from ssljax import losses, ops
+from ssljax.augment import image
+from ssljax.errors import InputError
+from ssljax.methods.image import _pair
+from ssljax.models import heads
+
+# DINO's own, appendix B of the paper and main_dino.py; what others change they say.
+COMMON = {
+  'student_temp': 0.1,
+  'warmup_teacher_temp': 0.04,
+  'teacher_temp': 0.07,
+  'teacher_temp_warmup': 0.3,  # share of the steps in which it rises
+  'momentum': 0.996,  # of the teacher, rising along a cosine
+  'momentum_final': 1.0,
+  'projector': (2048, 2048, 256),
+  'unit_prototypes': True,
+  'freeze_prototypes_steps': 1251,  # an epoch of ImageNet at 1024
+}
+ADAMW = {
+  'name': 'adamw',
+  'batch_scaling': 'linear',
+  'warmup_fraction': 0.1,
+  'weight_decay': 0.04,
+  'weight_decay_final': 0.4,
+  'clip_norm': 3.0,
+}
+TINY = {
+  'batch_size': 128,
+  'epochs': 12,
+  'optim': {'name': 'adamw', 'learning_rate': 1e-3, 'warmup_fraction': 0.1, 'weight_decay': 0.04},
+}
+TINY_METHOD = COMMON | {
+  'momentum': 0.98,
+  'teacher_temp': 0.04,
+  'teacher_temp_warmup': 0.0,
+  'projector': (128, 64),
+  'freeze_prototypes_steps': 0,
+}
+
+
+def multi_crop(sizes, local, scales):
+  """`local` crops of the second of two sizes beside two of the first, with DINO's colours."""
+  colour = dict(jitter=(0.4, 0.4, 0.2, 0.1), jitter_prob=0.8, grayscale_prob=0.2)
+  large = dict(scale=scales[0], blur_prob=(1.0, 0.1), solarize_prob=(0.0, 0.2))
+  views = {'global': image.get_config(sizes[0], **colour, **large)}
+  if local:
+    small = dict(num_views=local, scale=scales[1], blur_prob=0.5)
+    views['local'] = image.get_config(sizes[1], **colour, **small)
+  return views
+
+
+def tiny_crops(local=2):
+  views = {'global': image.get_config(32, **_pair.TINY_VIEWS)}
+  if local:
+    small = _pair.TINY_VIEWS | {'scale': (0.15, 0.4), 'num_views': local}
+    views['local'] = image.get_config(16, **small)
+  return views
+
+
+def schedules(config) -> dict:
+  """name -> (step -> value): the teacher's temperature and how much of the teacher stays."""
+  steps = config.total_steps
+  return {
+    'teacher_temp': lambda step: ops.linear_ramp(
+      step, config.teacher_temp_warmup * steps, config.warmup_teacher_temp, config.teacher_temp
+    ),
+    'momentum': lambda step: ops.cosine_ramp(step, steps, config.momentum, config.momentum_final),
+  }
+
+
+def parts(config: ConfigDict, encoder, *, memory, patches=False, more=()) -> dict:
+  """Fields of a Method: a student of all crops, a teacher of the large ones, heads on both.
+
+  memory: () -> what `state` holds besides batch statistics and the teacher.
+  patches: whether patches are hidden from the student (mask_prob, mask_ratio), and the two also
+    have a head for those: of their own if config.separate_heads.
+  more: further outputs of the student's large crops: 'tokens' [B, V, L, D], its patches, and
+    'norms' [B, V, L], their lengths before the last norm.
+
+  The outputs of `forward` are 'student' [B, V + W, K] and 'teacher' [B, V, K]; 'features' [B, V, D]
+  of the student's large crops; with patches also 'student_patch' and 'teacher_patch' [B, V, M, K]
+  of the hidden ones, batch['hidden'], of which batch['counted'] says which there are. The teacher
+  has neither stochastic depth nor jittered positions; batch norm, if any, is in training mode.
+  """
+  if config.views['global'].num_views < 2:
+    raise InputError(
+      f'views.global.num_views is {config.views["global"].num_views}, wanted 2 or more: one is '
+      'predicted from the other'
+    )
+  head = functools.partial(heads.prototypes, unit=config.unit_prototypes)
+  nets = {'head': head(config.projector, config.num_prototypes)}
+  if patches and config.separate_heads:
+    nets['patch_head'] = head(config.patch_projector, config.num_patch_prototypes)
+  size = config.views['global'].size
+  augment, decay = image.make(config.views), schedules(config)['momentum']
+
+  def views(rng, batch):
+    view_rng, mask_rng = jax.random.split(rng)
+    batch = {**batch, 'image': augment(view_rng, batch['image'])}
+    return batch | (hide(mask_rng, batch['image'], config) if patches else {})
+
+  def init(rng, batch):
+    rngs = jax.random.split(rng, 4)
+    params, stats = encoder.init(rngs[0], _flat(batch['image']['global']))
+    found, _ = encoder.apply(params, stats, _flat(batch['image']['global']), train=False)
+    params = {'encoder': params}
+    for key, (name, net) in zip(rngs[1:], nets.items(), strict=False):
+      params[name], _ = net.init(key, found['features'])
+    return params, {'stats': stats, 'target': {'params': params, 'stats': stats}, **memory()}
+
+  def encode(params, stats, x, **options):
+    found, stats = encoder.apply(params['encoder'], stats, _flat(x), **options)
+    if 'norms' in more:
+      length = found['tokens'].shape[1]
+      last = found['layers'][-1][:, -length:].astype(jnp.float32)
+      found = found | {'norms': jnp.linalg.norm(last, axis=-1)}
+    names = ('features', *(('tokens',) if patches else ()), *more)
+    return {name: _views(found[name], x.shape[1]) for name in names}, stats
+
+  def score(params, name, x):
+    scores, _ = nets[name].apply(params[name], {}, x, train=True)
+    return scores
+
+  def forward(params, state, batch, rng, step):
+    rngs, x, target = jax.random.split(rng), batch['image'], state['target']
+    params = _hold(params, step < config.freeze_prototypes_steps)
+    options = {'mask': _flat(batch['mask'])} if patches else {}
+    seen, stats = encode(params, state['stats'], x['global'], train=True, rng=rngs[0], **options)
+    classes = [seen['features']]
+    if 'local' in x:
+      small, stats = encode(params, stats, x['local'], train=True, rng=rngs[1])
+      classes.append(small['features'])
+    normed = bool(jax.tree.leaves(target['stats']))
+    aimed, target_stats = encode(target['params'], target['stats'], x['global'], train=normed)
+    outputs = {
+      'student': score(params, 'head', jnp.concatenate(classes, 1)),
+      'teacher': score(target['params'], 'head', aimed['features']),
+      'features': seen['features'],
+    }
+    outputs |= {name: seen[name] for name in more}
+    if patches:
+      name = 'patch_head' if config.separate_heads else 'head'
+      index = batch['hidden'][..., None]
+      for who, weights, found in (
+        ('student', params, seen),
+        ('teacher', target['params'], aimed),
+      ):
+        hidden = jnp.take_along_axis(found['tokens'], index, axis=2)
+        outputs[f'{who}_patch'] = score(weights, name, hidden)
+    return outputs, {**state, 'stats': stats, 'target': {**target, 'stats': target_stats}}
+
+  def update(params, state, step):
+    moved = ops.ema(state['target']['params'], params, decay(step))
+    return {**state, 'target': {**state['target'], 'params': moved}}
+
+  def embed(params, state, batch):
+    """The teacher's, which the papers evaluate."""
+    target, x = state['target'], image.prepare(batch['image'], config.views['global'])
+    found, _ = encoder.apply(target['params']['encoder'], target['stats'], x, train=False)
+    return {'features': found['features'].astype(jnp.float32)}
+
+  def show(params, state, batch, rng):
+    batch = views(rng, batch)
+    x = batch['image']['global']
+    mask = batch['mask'].reshape(-1, batch['mask'].shape[-1])
+    hidden = ops.mask_pixels(mask, config.patch_size, size, size).reshape(*x.shape[:-1], 1)
+    both = jnp.concatenate([x, jnp.where(hidden, 0.0, x)], axis=1)
+    return {
+      'views, and what the student sees of them': image.to_display(both, config.views['global'])
+    }
+
+  return {
+    'init': init,
+    'forward': forward,
+    'update': update,
+    'views': views,
+    'embed': embed,
+    'embed_views': _pair.make_embed_views(views, embed, config.views),
+    **({'show': show} if patches else {}),
+  }
+
+
+def hide(rng, views, config):
+  """{'mask', 'hidden', 'counted'}: patches of the large crops hidden in blocks, see `parts`.
+
+  A crop has patches hidden with the chance mask_prob, a share of them drawn evenly from mask_ratio.
+  'mask' is bool [B, V, L]; 'hidden' int32 [B, V, M] names those patches, M the most there can be,
+  and 'counted' bool [B, V, M] is False for the places left over.
+  """
+  batch, count, *size = views['global'].shape[:4]
+  grid = tuple(side // config.patch_size for side in size)
+  low, high = config.mask_ratio
+  most = max(1, int(high * grid[0] * grid[1]))
+  chance_rng, ratio_rng, block_rng = jax.random.split(rng, 3)
+  share = jax.random.uniform(ratio_rng, (batch, count), minval=low, maxval=high)
+  chosen = jax.random.uniform(chance_rng, (batch, count)) < config.mask_prob
+  wanted = jnp.where(chosen, jnp.minimum(jnp.int32(share * grid[0] * grid[1]), most), 0)
+  keys = jax.random.split(block_rng, (batch, count))
+  one = jax.vmap(jax.vmap(lambda key, count: ops.block_mask(key, grid, count=count)))
+  mask = one(keys, wanted)
+  hidden = jnp.argsort(~mask, axis=-1)[..., :most].astype(jnp.int32)
+  return {'mask': mask, 'hidden': hidden, 'counted': jnp.arange(most) < wanted[..., None]}
+
+
+def codes_metrics(teacher, center, temp):
+  """Entropy of the teacher's codes of a view, and of their mean over the batch.
+
+  Collapse shows in them: ln K for a view is the uniform answer, 0 over the batch one prototype for
+  everything.
+  """
+  q = losses.teacher_codes(teacher, center, temp=temp)
+  mean = q.reshape(-1, q.shape[-1]).mean(0)
+  entropy = jax.scipy.special.entr
+  return {
+    'teacher_entropy': entropy(q).sum(-1).mean(),
+    'teacher_batch_entropy': entropy(mean).sum(),
+  }
+
+
+def _flat(x):
+  return x.reshape(-1, *x.shape[2:])
+
+
+def _views(x, count):
+  return x.reshape(-1, count, *x.shape[1:])
+
+
+def _hold(params, hold):
+  """No gradient to the prototypes of heads while `hold`."""
+
+  def still(path, x):
+    last = getattr(path[-1], 'key', None) == 'prototypes'
+    return jnp.where(hold, jax.lax.stop_gradient(x), x) if last else x
+
+  return jax.tree_util.tree_map_with_path(still, params)
