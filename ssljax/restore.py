@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from ssljax import checkpoint, config, data, runtime, sharding, workdir
 from ssljax.errors import InputError
+from ssljax.models import positions
 from ssljax.program import Program, make_program
 
 
@@ -53,7 +54,8 @@ def start_from(folder: str | pathlib.Path, parts, train_state, say=print):
 
   parts: names such as 'encoder'. An array at '.../encoder/tail' of the parameters or the state, a
     teacher's and its batch statistics too, becomes the array at that very path of the other run, or
-    else the one at 'params/encoder/tail' or 'state/stats/encoder/tail'.
+    else the one at 'params/encoder/tail' or 'state/stats/encoder/tail'. A ViT's learned positions
+    are resized where the images have another size.
 
   Raises InputError if the folder holds no run, or one without these parts or with other shapes.
   """
@@ -81,6 +83,8 @@ def start_from(folder: str | pathlib.Path, parts, train_state, say=print):
     found = next((saved[place] for place in places if place in saved), None)
     if found is None:
       raise InputError(f'init_from is {folder}, and its run has no {name}: wanted the same {part}')
+    if name.endswith('/pos_embed') and found.shape != old.shape:
+      found = np.asarray(positions.resize_table(found, len(old)))
     if found.shape != old.shape:
       raise InputError(
         f'init_from is {folder}, where {name} has shape {list(found.shape)}, '

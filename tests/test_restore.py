@@ -9,6 +9,7 @@ import small
 
 from ssljax import checkpoint, config, program, restore, sharding, workdir
 from ssljax.errors import InputError
+from ssljax.models import positions
 
 
 @functools.cache
@@ -83,3 +84,17 @@ def test_a_run_of_before_an_option_has_its_default():
   read = config.from_json(fields)
   assert (read.optim.layer_decay, read.encoder.registers, read.optim.learning_rate) == (1.0, 0, 0.5)
   assert config.from_json(workdir.to_fields(made)).to_dict() == made.to_dict()
+
+
+def test_positions_are_resized_with_the_first_token_as_it_was():
+  table = np.concatenate([np.full((1, 2), 9.0), np.indices((4, 4)).reshape(2, -1).T]).astype('f')
+  seen = np.asarray(positions.resize_table(table, 1 + 8 * 8))
+  np.testing.assert_array_equal(seen[0], 9)
+  grid = seen[1:].reshape(8, 8, 2)
+  # It rises all the way, and the two rows in the middle lie around the middle of the old ones.
+  assert (np.diff(grid[..., 0], axis=0) > 0).all()
+  np.testing.assert_allclose(grid[3:5, :, 0].mean(0), 1.5, rtol=1e-5)
+  np.testing.assert_allclose(grid[..., 0], grid[..., 1].T, atol=1e-6)
+  np.testing.assert_array_equal(positions.resize_table(table, 17), table)
+  with pytest.raises(InputError, match='positions are 17, 1 and a grid of 4 x 4, wanted 20'):
+    positions.resize_table(table, 20)

@@ -1,8 +1,12 @@
 """Where a patch is: tables that are added to tokens, and angles by which queries and keys turn."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from ssljax.errors import InputError
 
 
 def sincos_positions(rows, columns, dim):
@@ -41,6 +45,25 @@ def resize_positions(table, old, new, *, offset=0.0, antialias=False):
   grid = table.reshape(*old, -1).astype(jnp.float32)
   grid = jnp.einsum('yh,xw,hwd->yxd', rows, columns, grid, precision=jax.lax.Precision.HIGHEST)
   return grid.reshape(-1, table.shape[-1]).astype(table.dtype)
+
+
+def resize_table(table, rows, **options):
+  """A table of first tokens and a square grid, [1 + s^2, D] say, for another grid: [rows, D].
+
+  The first tokens stay as they are. options: of `resize_positions`.
+
+  Raises InputError if the rows are not as many first tokens and another square.
+  """
+  side = math.isqrt(len(table))
+  first = len(table) - side**2
+  new = math.isqrt(max(rows - first, 0))
+  if first + new**2 != rows or not new:
+    raise InputError(
+      f'positions are {len(table)}, {first} and a grid of {side} x {side}, wanted {rows}, which is '
+      f'no square beside {first}'
+    )
+  grid = resize_positions(table[first:], (side, side), (new, new), **options)
+  return jnp.concatenate([table[:first], grid])
 
 
 def _bicubic_matrix(old, new, offset, antialias):
