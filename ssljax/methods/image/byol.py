@@ -66,11 +66,12 @@ def get_config(preset='imagenet'):
       ),
       'tiny': dict(
         encoder=_pair.TINY_ENCODER,
-        batch_size=256,
+        batch_size=128,
         epochs=12,
-        optim=dict(name='adamw', learning_rate=2e-3, weight_decay=1e-4),
+        # With Adam the features soon get worse than an untrained encoder's.
+        optim=dict(name='sgd', learning_rate=0.1, weight_decay=5e-4),
         method=dict(
-          tau_base=0.97,
+          tau_base=0.99,
           projector=(256, 64),
           predictor=(256, 64),
           views=image.get_config(32, **_pair.TINY_VIEWS),
