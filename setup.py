@@ -8,6 +8,9 @@ EXTRAS = {
   'notebooks': ['ipykernel', 'nbclient', 'nbformat'],
 }
 
+# To compare with other libraries' networks; not part of [test], for its size.
+PARITY = ['torch>=2.6', 'transformers>=4.56']
+
 setup(
   name='ssljax',
   version='0.1.0',
@@ -30,10 +33,12 @@ setup(
     'orbax-checkpoint>=0.11.30',
     'Pillow>=10.3',
     'rich>=13.7',
+    'safetensors>=0.5',
     'scikit-learn>=1.5',
     'scipy>=1.13',
   ],
   extras_require=EXTRAS
+  | {'parity': PARITY}
   | {'test': ['pytest>=8', 'pytest-xdist>=3.5', 'ruff>=0.8', *sum(EXTRAS.values(), [])]},
   classifiers=[
     'License :: OSI Approved :: Apache Software License',

@@ -52,7 +52,7 @@ def get_config(arg: str = 'simclr,digits') -> ConfigDict:
       'steps': config_dict.placeholder(int),  # if not given, `epochs` decides
       'epochs': float(settings.epochs),
       'batch_size': settings.batch_size,
-      'init_from': '',  # workdir of a run whose newest `init_parts` this one begins with
+      'init_from': '',  # workdir whose newest `init_parts` this run begins with, or 'hf:' weights
       'init_parts': ('encoder',),
       'micro_batches': 1,  # > 1: exact gradient accumulation, see method.make_gradient
       'compute_dtype': 'float32',

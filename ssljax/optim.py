@@ -13,27 +13,30 @@ from ssljax.errors import InputError
 from ssljax.sharding import path_name
 
 SCHEDULES = ('cosine', 'constant', 'infinite')
-OPTIMIZERS = ('sgd', 'lars', 'adamw')
+OPTIMIZERS = ('sgd', 'lars', 'adamw', 'lamb')
 SCALINGS = ('none', 'linear', 'sqrt')
+CLIPPED = ('whole', 'module', 'array')
 
 
 def get_config(**overrides) -> ConfigDict:
   """Every field with its default; a method gives its paper's values as overrides.
 
-  name: 'sgd', 'lars' (You et al. 2017) or 'adamw'.
+  name: 'sgd', 'lars' (You et al. 2017), 'adamw' or 'lamb' (You et al. 2020).
   learning_rate: the base rate; `batch_scaling` multiplies it by batch_size/256 ('linear', Goyal et
     al. 2017), by sqrt(batch_size) ('sqrt', SimCLR appendix B.1) or not at all ('none').
   schedule: 'cosine' falls to `final_fraction` of the peak; 'constant' stays there; 'infinite' stays
     until the last `anneal_fraction` of the steps and then falls linearly, so that a run can be
     prolonged from any checkpoint before the fall (Zhai et al. 2022, section 3.5).
   warmup_fraction: share of the steps in which the rate rises linearly from 0.
-  weight_decay: decoupled for adamw, added to the gradient for sgd and lars; biases, norm scales and
-    other vectors are skipped (and not adapted by lars) unless `decay_all`. With
+  weight_decay: decoupled for adamw and lamb, added to the gradient for sgd and lars; biases, norm
+    scales and other vectors are skipped (and not adapted by lars and lamb) unless `decay_all`. With
     `weight_decay_final` it moves there along a cosine over the run (DINO).
+  undecayed: regular expressions of further parameters' paths that weight decay skips.
   layer_decay: what the rate of each block of a ViT under encoder/ is multiplied by for every block
     between it and the heads; patch embedding, positions and first tokens come before the first
     block (Clark et al. 2020; DINOv2). `patch_embed_multiplier` is of the patch embedding besides.
-  clip_norm: largest norm of the whole gradient; 0 does not clip.
+  clip_norm: largest norm of the gradient; 0 does not clip. `clip_by` says of what: 'whole', of each
+    'module' (encoder, head, ...: DINOv2) or of each 'array' (DINO).
   constant: regular expressions of parameters' paths whose rate stays at the peak, warmup and fall
     aside (SimSiam's predictor).
   """
@@ -49,6 +52,7 @@ def get_config(**overrides) -> ConfigDict:
       'weight_decay': 0.05,
       'weight_decay_final': config_dict.placeholder(float),
       'decay_all': False,
+      'undecayed': (),
       'layer_decay': 1.0,
       'patch_embed_multiplier': 1.0,
       'momentum': 0.9,
@@ -56,6 +60,7 @@ def get_config(**overrides) -> ConfigDict:
       'b2': 0.999,
       'trust_coefficient': 0.001,
       'clip_norm': 0.0,
+      'clip_by': 'whole',
       'constant': (),
     }
   )
@@ -133,6 +138,28 @@ def layer_multipliers(params, layer_decay: float, patch_embed: float = 1.0):
   return jax.tree_util.tree_map_with_path(multiplier, params)
 
 
+def _clip(norm, by):
+  """Scales each module or array, or all of the gradient, whose norm is above `norm` down to it."""
+  if by == 'whole':
+    return optax.clip_by_global_norm(norm)
+
+  def clip(updates, params):
+    def group(path):
+      return path_name(path[:1] if by == 'module' else path)
+
+    squares = {}
+    for path, x in jax.tree_util.tree_leaves_with_path(updates):
+      squares[group(path)] = squares.get(group(path), 0.0) + jnp.sum(jnp.square(ops.as_float(x)))
+    shares = {
+      name: jnp.minimum(norm / jnp.sqrt(jnp.maximum(s, 1e-12)), 1) for name, s in squares.items()
+    }
+    return jax.tree_util.tree_map_with_path(
+      lambda path, x: (x * shares[group(path)]).astype(x.dtype), updates
+    )
+
+  return optax.stateless(clip)
+
+
 def _by_layer(layer_decay, patch_embed):
   def scale(updates, params):
     rates = layer_multipliers(updates, layer_decay, patch_embed)
@@ -161,12 +188,17 @@ def make(
   _choice('name', config.name, OPTIMIZERS)
   rate = make_schedule(config, total_steps=total_steps, batch_size=batch_size)
   mask = (lambda params: jax.tree.map(lambda _: True, params)) if config.decay_all else is_matrix
-  decay = optax.add_decayed_weights(make_decay(config, total_steps=total_steps), mask)
+  decay = optax.add_decayed_weights(
+    make_decay(config, total_steps=total_steps), lambda params: _decayed(config, mask(params))
+  )
   scale = optax.scale_by_learning_rate(rate)
   if config.constant:
     scale = _scale_but(config.constant, rate, peak_rate(config, batch_size=batch_size))
   if config.name == 'adamw':
     tx = optax.chain(optax.scale_by_adam(config.b1, config.b2), decay, scale)
+  elif config.name == 'lamb':
+    trust = optax.masked(optax.scale_by_trust_ratio(), mask)
+    tx = optax.chain(optax.scale_by_adam(config.b1, config.b2, eps=1e-6), decay, trust, scale)
   elif config.name == 'lars':
     trust = optax.scale_by_trust_ratio(trust_coefficient=config.trust_coefficient)
     tx = optax.chain(decay, optax.masked(trust, mask), scale, optax.trace(config.momentum))
@@ -175,11 +207,18 @@ def make(
   if (config.layer_decay, config.patch_embed_multiplier) != (1.0, 1.0):
     # The decoupled decay is slowed with the rest, as in torch, where it is part of the rate.
     tx = optax.chain(tx, _by_layer(config.layer_decay, config.patch_embed_multiplier))
+  _choice('clip_by', config.clip_by, CLIPPED)
   if config.clip_norm:
-    tx = optax.chain(optax.clip_by_global_norm(config.clip_norm), tx)
+    tx = optax.chain(_clip(config.clip_norm, config.clip_by), tx)
   if frozen:
     tx = optax.chain(tx, optax.masked(optax.set_to_zero(), lambda p: matches(frozen, p)))
   return tx
+
+
+def _decayed(config, kept):
+  """The mask `kept` without the parameters that the config leaves undecayed."""
+  left_out = matches(config.undecayed, kept)
+  return jax.tree.map(lambda keep, out: keep and not out, kept, left_out)
 
 
 def _scale_but(constant, rate, peak):

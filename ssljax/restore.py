@@ -49,7 +49,7 @@ def open_run(folder: str | pathlib.Path) -> Run:
   return Run(config.from_json(fields), program, *restored, key, sources)
 
 
-def start_from(folder: str | pathlib.Path, parts, train_state, say=print):
+def start_from(folder: str | pathlib.Path, parts, train_state, say=print, *, encoder=None):
   """The train state with the `parts` that the newest checkpoint of another run has.
 
   parts: names such as 'encoder'. An array at '.../encoder/tail' of the parameters or the state, a
@@ -57,8 +57,15 @@ def start_from(folder: str | pathlib.Path, parts, train_state, say=print):
     else the one at 'params/encoder/tail' or 'state/stats/encoder/tail'. A ViT's learned positions
     are resized where the images have another size.
 
+  folder: or 'hf:' and a file or folder of weights, see `ssljax.convert`; `encoder` is then this
+    run's encoder config, which they must fit.
+
   Raises InputError if the folder holds no run, or one without these parts or with other shapes.
   """
+  if str(folder).startswith('hf:'):
+    from ssljax import convert
+
+    return convert.start_from(str(folder).removeprefix('hf:'), parts, train_state, encoder, say)
   folder = pathlib.Path(folder)
   fields = workdir.read_config(folder)
   with checkpoint.open_folder(

@@ -63,7 +63,9 @@ def train(config: ConfigDict, folder: str | os.PathLike) -> dict | None:
     restored = checkpoints.restore(program.abstract)
     train_state, start = restored or (program.init(key), 0)
     if config.init_from and restored is None:
-      train_state = restore.start_from(config.init_from, config.init_parts, train_state, say)
+      train_state = restore.start_from(
+        config.init_from, config.init_parts, train_state, say, encoder=config.encoder
+      )
     if start > steps:
       raise InputError(f'steps is {steps}, but the run in {folder} is at step {start} already')
     if start == steps and (folder / 'summary.json').is_file():

@@ -36,12 +36,13 @@ def codes(teacher, center):
   return numpy_sinkhorn(flat, TEMPS['teacher_temp']).reshape(teacher.shape)
 
 
-def numpy_dino(student, teacher, center=None):
+def numpy_dino(student, teacher, center=None, weight=(1.0, 1.0, 1.0)):
   q, found = codes(teacher, center), []
   for a in range(teacher.shape[1]):
     for v in range(student.shape[1]):
       if a != v:
-        found.append(cross_entropy(q[:, a], student[:, v] / TEMPS['student_temp']).mean())
+        each = cross_entropy(q[:, a], student[:, v] / TEMPS['student_temp'])
+        found.append(weight[v] * each.mean())
   return np.mean(found)
 
 
@@ -85,6 +86,9 @@ MASK[0] = False
 GRAM = draw((BATCH, PATCHES, 12), (BATCH, PATCHES, 6), seed=3)
 
 
+WEIGHT = np.array([1.0, 1.0, 0.5], np.float32)
+
+
 def dino_agrees(t, center=DINO[2]):
   student, teacher, *_ = DINO
   end = np.repeat(wanted(teacher, center)[:, :1], VIEWS, axis=1)
@@ -114,6 +118,10 @@ patch = functools.partial(losses.ibot_patch, **TEMPS)
 CASES = {
   'dino': Case(
     dino, numpy_dino, (*DINO,), 1, dino_agrees, permutes=False, axis_name=(True, True, False)
+  ),
+  'dino, weighted': Case(
+    functools.partial(dino, weight=WEIGHT), functools.partial(numpy_dino, weight=WEIGHT), (*DINO,),
+    1, dino_agrees, permutes=False, axis_name=(True, True, False),
   ),
   'dino, sinkhorn': Case(
     dino, numpy_dino, (*DINO[:2],), 1, functools.partial(dino_agrees, center=None)

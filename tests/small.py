@@ -13,8 +13,15 @@ from ssljax.program import with_own_partners
 ROWS, SIZE = 16, 16
 COLOURS = ('jitter_prob', 'grayscale_prob', 'blur_prob', 'solarize_prob')
 SHRUNK = {
-  # Positions whose box is jittered are draws of each micro-batch, as dropout is.
-  'encoder': {'width': 8, 'dim': 32, 'depth': 2, 'heads': 2, 'rope_rescale': 1.0},
+  # Positions whose box is jittered are draws of each micro-batch, as dropout is; so are groups.
+  'encoder': {
+    'width': 8,
+    'dim': 32,
+    'depth': 2,
+    'heads': 2,
+    'rope_rescale': 1.0,
+    'sample_groups': False,
+  },
   'method': {
     'projector': (32, 16),
     'predictor': (32, 16),
@@ -24,8 +31,15 @@ SHRUNK = {
     'num_slices': 8,
     'freeze_prototypes_steps': 0,
     'num_clusters': 12,
+    'num_windows': 2,
+    'window_size': 3,
+    'gram_anchor': 0,
+    'gram_start': 0,
+    # Random ViTs hardly tell images apart: a batch norm behind them multiplies rounding.
+    'hidden_norm': '',
   },
-  'decoder': {'dim': 16, 'depth': 1, 'heads': 2},
+  # Behind the last batch norm of plain convolutions another one hides the scale of the first.
+  'decoder': {'dim': 16, 'depth': 1, 'heads': 2, 'densify_norm': ''},
   # What the colours cost to compile is spent once, in test_augment.
   'views': {'size': SIZE} | dict.fromkeys(COLOURS, (0.0,)),
 }

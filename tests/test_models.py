@@ -10,6 +10,8 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from numpy.testing import assert_allclose
 
 from ssljax import losses, models, ops
+from ssljax.convert import files, reading, rules
+from ssljax.convert.reading import LAYOUTS
 from ssljax.errors import InputError
 from ssljax.models import decoders, heads, positions, resnet, vit
 from ssljax.models.conv import conv2d, conv2d_xla
@@ -442,22 +444,12 @@ def test_vit_computes_in_bfloat16_with_float32_parameters():
   assert out['tokens'].dtype == jnp.bfloat16
 
 
-def mae_weights(w, prefix=''):
-  """The authors' weights by our names; `prefix` 'decoder_' for the decoder's."""
-  params = {}
-  for name, value in w.items():
-    path = name.removeprefix(prefix)
-    if name.startswith('decoder_') != bool(prefix) or path.endswith('pos_embed'):
-      continue
-    path = path.replace('blocks.', 'blocks_').replace('patch_embed.proj', 'patch_embed').split('.')
-    if path[-1] == 'weight':
-      path[-1] = 'kernel' if value.ndim > 1 else 'scale'
-      value = value.transpose(2, 3, 1, 0).reshape(-1, len(value)) if value.ndim == 4 else value.T
-    node = params
-    for part in path[:-1]:
-      node = node.setdefault(part, {})
-    node[path[-1]] = jnp.asarray(value.reshape(-1) if 'token' in name else value)
-  return params
+def mae_weights(w):
+  """The authors' weights, or their gradients, by our paths: `ssljax.convert`'s own table."""
+  found = {}
+  for rule in rules.expand(LAYOUTS['mae'].rules, lambda rule: all(t in w for t in rule.theirs)):
+    found[rule.ours] = rules.read(rule, [w[t] for t in rule.theirs])
+  return found
 
 
 def test_mae_equals_the_authors_model(golden):
@@ -488,11 +480,14 @@ def test_mae_equals_the_authors_model(golden):
   assert_allclose(restore, out['ids_restore'])
   assert_allclose(vit.sincos_positions(4, 4, config.dim), w['pos_embed'][0, 1:], atol=1e-6)
 
-  params = {
-    'encoder': mae_weights(w),
-    'decoder': {**mae_weights(w, 'decoder_'), 'mask_token': jnp.asarray(w['mask_token'][0, 0])},
-  }
-  del params['encoder']['mask_token']
+  tensors = {name: files.Tensor(x.shape, lambda x=x: x) for name, x in w.items()}
+  heads = {'heads': config.heads, 'decoder_heads': int(hp['decoder_num_heads'])}
+  found, params, report = reading.convert(files.Weights('mae.npz', tensors, {}, {}), **heads)
+  report.check()
+  assert (report.layout, report.count('used')) == ('mae', len(w))
+  for field in ('image_size', 'patch_size', 'dim', 'depth', 'heads', 'positions', 'mlp_ratio'):
+    assert found[field] == config[field]
+  assert not params.pop('stats')
   latent = jnp.zeros((1, 1 + kept, config.dim))
   ours = {
     'encoder': jax.eval_shape(encoder.init, KEY, images)[0],
@@ -513,13 +508,11 @@ def test_mae_equals_the_authors_model(golden):
   assert_allclose(pred, out['pred'], atol=1e-5)
   assert_allclose(loss, out['loss'], rtol=1e-5)
   grads = {name.removeprefix('w.'): g for name, g in case['grad'].items() if name != 'imgs'}
-  mask_token = grads.pop('mask_token')
-  assert_allclose(grad['decoder']['mask_token'], mask_token[0, 0], atol=1e-5)
-  for part, prefix in (('encoder', ''), ('decoder', 'decoder_')):
-    wanted = mae_weights(grads, prefix)
-    for path, value in jax.tree.leaves_with_path(wanted):
-      node = functools.reduce(lambda tree, key: tree[key.key], path, grad[part])
-      assert_allclose(node, value, atol=1e-5)
+  wanted = mae_weights(grads)
+  assert len(wanted) == len(grads)
+  for path, value in wanted.items():
+    node = functools.reduce(lambda tree, key: tree[key], path.split('/'), grad)
+    assert_allclose(node, value, atol=1e-5)
 
 
 # ---- heads

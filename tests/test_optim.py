@@ -114,7 +114,7 @@ def test_clipping_is_of_the_whole_gradient():
   np.testing.assert_allclose(norm, 1.0, rtol=1e-5)
 
 
-@pytest.mark.parametrize('field', ['name', 'schedule', 'batch_scaling'])
+@pytest.mark.parametrize('field', ['name', 'schedule', 'batch_scaling', 'clip_by'])
 def test_unknown_choices_are_named(field):
   config = optim.get_config(**{field: 'nope'})
   with pytest.raises(InputError, match=f"optim.{field} is 'nope', wanted one of"):
@@ -161,3 +161,43 @@ def test_layer_decay_and_moving_weight_decay_reach_the_update():
       updates['encoder']['blocks_0']['attn']['kernel'], -decay * 0.25, rtol=1e-6
     )
     assert not np.any(updates['encoder']['norm']['scale'])
+
+
+def test_undecayed_parameters_are_left_alone():
+  fields = dict(name='adamw', learning_rate=1.0, warmup_fraction=0.0, schedule='constant')
+  config = optim.get_config(weight_decay=0.1, undecayed=('^head/',), **fields)
+  tx = optim.make(config, total_steps=2, batch_size=256)
+  updates, _ = tx.update(jax.tree.map(jnp.zeros_like, VIT), tx.init(VIT), VIT)
+  assert not np.any(updates['head']['kernel'])
+  np.testing.assert_allclose(updates['encoder']['blocks_0']['attn']['kernel'], -0.1, rtol=1e-6)
+
+
+def test_clipping_is_of_each_module_or_array():
+  fields = dict(name='sgd', learning_rate=1.0, momentum=0.0, warmup_fraction=0.0, weight_decay=0.0)
+  fields |= dict(schedule='constant', clip_norm=1.0)
+  grads = {
+    'dense': {'kernel': 3 * jnp.ones((2, 3)), 'bias': jnp.array([3.0, 1.0, 0.0])},
+    'norm': {'scale': jnp.array([0.6, 0.0, 0.0])},
+    'token': jnp.zeros((1, 1, 3)),
+  }
+  # Kernel and bias together have the norm 8, the kernel alone 3 sqrt(6); what is short stays.
+  for by, norm in {'module': 8, 'array': 3 * 6**0.5}.items():
+    tx = optim.make(optim.get_config(**fields, clip_by=by), total_steps=10, batch_size=256)
+    updates, _ = tx.update(grads, tx.init(PARAMS), PARAMS)
+    np.testing.assert_allclose(updates['dense']['kernel'], -3 * np.ones((2, 3)) / norm, rtol=1e-6)
+    np.testing.assert_allclose(updates['norm']['scale'], [-0.6, 0, 0], rtol=1e-6)
+    assert not np.any(updates['token'])
+
+
+def test_lamb_scales_each_matrix_by_its_own_length():
+  fields = dict(learning_rate=0.5, warmup_fraction=0.0, schedule='constant', weight_decay=0.1)
+  tx = optim.make(optim.get_config(name='lamb', **fields), total_steps=10, batch_size=256)
+  gradient = jax.tree.map(lambda x: 3 * jnp.ones_like(x), PARAMS)
+  updates, _ = tx.update(gradient, tx.init(PARAMS), PARAMS)
+  # Adam's first step is 1 in every place; with the decay 1.1, which is made as long as the matrix.
+  np.testing.assert_allclose(updates['dense']['kernel'], -0.5, rtol=1e-5)
+  np.testing.assert_allclose(updates['dense']['bias'], -0.5, rtol=1e-5)
+  double = jax.tree.map(lambda x: 2 * x, PARAMS)
+  updates, _ = tx.update(gradient, tx.init(double), double)
+  np.testing.assert_allclose(updates['dense']['kernel'], -1.0, rtol=1e-5)
+  np.testing.assert_allclose(updates['dense']['bias'], -0.5, rtol=1e-5)  # Adam's alone

@@ -37,13 +37,16 @@ from ssljax.losses._dynamics import msbreg
 from ssljax.losses._equivariant import care, sie, trajectory
 from ssljax.losses._gaussian import lejepa, sigreg
 from ssljax.losses._kernel import kernel_info_nce
+from ssljax.losses._layout import focal, selfdocseg
 from ssljax.losses._manifold import emp_ssl, mmcr
 from ssljax.losses._masked import mae
 from ssljax.losses._momentum import moco_v3, ressl
+from ssljax.losses._multi_instance import cmd_bags, cmd_regions
 from ssljax.losses._multilabel import mls
 from ssljax.losses._nce import nce, nce_normalizer, pirl
 from ssljax.losses._neighbors import all4one, feature_contrast, nnclr
 from ssljax.losses._pixels import cim, simmim, uncertainty_weighted
+from ssljax.losses._predictive import data2vec, data2vec_targets, i_jepa, sar_jepa
 from ssljax.losses._redundancy import barlow_twins, mixed_barlow_twins, tico, vicreg
 from ssljax.losses._self_distillation import (
   dino,
@@ -52,6 +55,7 @@ from ssljax.losses._self_distillation import (
   teacher_codes,
   update_center,
 )
+from ssljax.losses._siamese_masked import msn, msn_targets, udi, udi_target
 from ssljax.losses._supervised import supcon
 from ssljax.losses._whitening import w_mse
 
@@ -62,8 +66,12 @@ __all__ = [
   'byol',
   'care',
   'cim',
+  'cmd_bags',
+  'cmd_regions',
   'cosine_regression',
   'curl',
+  'data2vec',
+  'data2vec_targets',
   'dcl',
   'dclw',
   'deepcluster_v2',
@@ -74,7 +82,9 @@ __all__ = [
   'distance_correlation',
   'emp_ssl',
   'feature_contrast',
+  'focal',
   'gram',
+  'i_jepa',
   'ibot_patch',
   'info_nce',
   'kernel_info_nce',
@@ -87,6 +97,8 @@ __all__ = [
   'moco',
   'moco_v3',
   'msbreg',
+  'msn',
+  'msn_targets',
   'mv_mr',
   'nce',
   'nce_normalizer',
@@ -94,8 +106,10 @@ __all__ = [
   'nt_xent',
   'pirl',
   'ressl',
+  'sar_jepa',
   'scan',
   'scan_selflabel',
+  'selfdocseg',
   'sie',
   'sigreg',
   'simmim',
@@ -107,6 +121,8 @@ __all__ = [
   'teacher_codes',
   'tico',
   'trajectory',
+  'udi',
+  'udi_target',
   'uncertainty_weighted',
   'update_center',
   'vicreg',

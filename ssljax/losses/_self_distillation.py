@@ -11,13 +11,13 @@ from ssljax.ops import as_float, check_shape, l2_normalize, sinkhorn
 
 
 def dino(
-  student, teacher, center=None, *, student_temp=0.1, teacher_temp=0.04, skip_same=True, iters=3,
-  axis_name=None,
+  student, teacher, center=None, *, student_temp=0.1, teacher_temp=0.04, skip_same=True,
+  weight=None, iters=3, axis_name=None,
 ):  # fmt: skip
   """DINO: each view of the student predicts what the teacher makes of every other view.
 
   With q_a the teacher's codes of view a (`teacher_codes`) and p_v = softmax(student_v / T_s):
-    mean over the batch and over pairs a, v of  -sum_k q_ak log p_vk,  without v = a
+    mean over the batch and over pairs a, v of  -w_v sum_k q_ak log p_vk,  without v = a
 
   The codes get no gradient. One prototype for everything is a minimum, and so is the uniform
   answer, ln K: centring prevents the first and the teacher's low temperature the second.
@@ -28,6 +28,8 @@ def dino(
     center: [K], of `update_center`; None takes Sinkhorn's codes instead, as DINOv2 does.
     student_temp, teacher_temp: T_s and T_t.
     skip_same: whether v = a is left out; False where student and teacher see other views.
+    weight: w [V], what the terms of each of the student's views count for; None for 1 (DINOv3 has
+      0.5 for small crops in the end).
     iters: of Sinkhorn.
     axis_name: of `pmap` or `shard_map`, if student and teacher are one device's shares (see
       `ssljax.losses`).
@@ -52,6 +54,9 @@ def dino(
   logits = as_float(student) / student_temp
   # Codes sum to 1: -sum q log softmax(x) = logsumexp(x) - q . x.
   each = logsumexp(logits, axis=-1)[:, None] - _dots('bak,bvk->bav', codes, logits)
+  if weight is not None:
+    check_shape('weight', weight, (views,))
+    each = each * weight
   terms = jnp.where(pairs, each, 0).sum((1, 2)) / pairs.sum()
   return batch_mean(terms.sum(), terms, axis_name)
 

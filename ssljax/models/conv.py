@@ -173,3 +173,16 @@ class Conv(nn.Module):
     if self.use_bias:
       y += self.param('bias', nn.initializers.zeros, (self.features,)).astype(x.dtype)
     return y
+
+
+class MaxPool(nn.Module):
+  """Maximum over windows of [N, H, W, C], padded with nothing; a module, so that it has a name."""
+
+  window: int
+  strides: int
+  padding: int = 0
+
+  @nn.compact
+  def __call__(self, x):
+    w, s, p = self.window, self.strides, self.padding
+    return nn.max_pool(x, (w, w), (s, s), [(p, p), (p, p)])

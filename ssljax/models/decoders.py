@@ -3,17 +3,18 @@
 import math
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from ssljax.models.conv import Conv
 from ssljax.models.norm import BatchNorm
-from ssljax.models.positions import sincos_positions
-from ssljax.models.transformer import Block, layer_norm, token_init, xavier
+from ssljax.models.positions import rope_axial_angles, rotate, sincos_positions
+from ssljax.models.transformer import Attention, Block, Mlp, layer_norm, token_init, xavier
 from ssljax.net import Net, from_linen
 from ssljax.ops import restore_tokens
 
 
-def mae_decoder(*, num_patches, patch_dim, dim=512, depth=8, heads=16) -> Net:
+def mae_decoder(*, num_patches, patch_dim, dim=512, depth=8, heads=16, layer_norm_eps=1e-6) -> Net:
   """Predicts every patch from the encoded visible ones (MAE, He et al. 2022, section 3).
 
   apply(params, state, tokens [N, 1 + K, D], restore [N, L], train=...) -> [N, L, patch_dim].
@@ -24,7 +25,7 @@ def mae_decoder(*, num_patches, patch_dim, dim=512, depth=8, heads=16) -> Net:
   """
   if math.isqrt(num_patches) ** 2 != num_patches:
     raise ValueError(f'num_patches is {num_patches}, wanted a square')
-  return from_linen(MaeDecoder(num_patches, patch_dim, dim, depth, heads))
+  return from_linen(MaeDecoder(num_patches, patch_dim, dim, depth, heads, layer_norm_eps))
 
 
 class MaeDecoder(nn.Module):
@@ -33,6 +34,7 @@ class MaeDecoder(nn.Module):
   dim: int
   depth: int
   heads: int
+  layer_norm_eps: float
 
   @nn.compact
   def __call__(self, tokens, restore, *, train: bool, bn_groups: int = 1):
@@ -43,9 +45,79 @@ class MaeDecoder(nn.Module):
     patches += sincos_positions(side, side, self.dim).astype(x.dtype)
     x = jnp.concatenate([x[:, :1], patches], axis=1)
     for i in range(self.depth):
-      x, _ = Block(self.heads, name=f'blocks_{i}')(x, train)
-    x = layer_norm(1e-6, x.dtype, 'norm')(x)
+      block = Block(self.heads, layer_norm_eps=self.layer_norm_eps, name=f'blocks_{i}')
+      x, _ = block(x, train)
+    x = layer_norm(self.layer_norm_eps, x.dtype, 'norm')(x)
     return nn.Dense(self.patch_dim, dtype=x.dtype, kernel_init=xavier, name='pred')(x[:, 1:])
+
+
+def cross_view_decoder(*, grid, patch_dim, dim=768, depth=12, heads=12, rope_base=100.0) -> Net:
+  """Predicts every patch of a view from its visible ones and from a second view (CroCo v2).
+
+  apply(params, state, tokens [N, K, D], restore [N, L], other [N, L, D], train=...) -> [N, L,
+  patch_dim]. tokens: the K visible patches; restore: as of `mae_decoder`; other: all patches of the
+  second view. grid: (rows, columns) of patches, L of them. Each block lets the patches of the first
+  view attend to each other, then to the second view, which stays as it is; queries and keys turn
+  with their place.
+
+  Weinzaepfel et al. 2023, section 3.
+  """
+  return from_linen(CrossViewDecoder(tuple(grid), patch_dim, dim, depth, heads, rope_base))
+
+
+class CrossViewDecoder(nn.Module):
+  grid: tuple[int, int]
+  patch_dim: int
+  dim: int
+  depth: int
+  heads: int
+  rope_base: float
+
+  @nn.compact
+  def __call__(self, tokens, restore, other, *, train: bool, bn_groups: int = 1):
+    embed = nn.Dense(self.dim, dtype=tokens.dtype, kernel_init=xavier, name='embed')
+    mask_token = self.param('mask_token', token_init, (self.dim,))
+    x, y = restore_tokens(embed(tokens), mask_token, restore), embed(other)
+    angles = rope_axial_angles(*self.grid, self.dim // self.heads, self.rope_base)
+    for i in range(self.depth):
+      x = CrossBlock(self.heads, name=f'blocks_{i}')(x, y, angles)
+    x = layer_norm(1e-6, x.dtype, 'norm')(x)
+    return nn.Dense(self.patch_dim, dtype=x.dtype, kernel_init=xavier, name='pred')(x)
+
+
+class CrossBlock(nn.Module):
+  """Self-attention of x [N, L, D], attention to y [N, M, D] and an MLP, each after a norm."""
+
+  heads: int
+
+  @nn.compact
+  def __call__(self, x, y, angles):
+    def norm(name):
+      return layer_norm(1e-6, x.dtype, name)
+
+    x = x + Attention(self.heads, name='attn')(norm('norm1')(x), angles)[0]
+    x = x + CrossAttention(self.heads, name='cross_attn')(
+      norm('norm2')(x), norm('norm_y')(y), angles
+    )
+    return x + Mlp(4 * x.shape[-1], name='mlp')(norm('norm3')(x))
+
+
+class CrossAttention(nn.Module):
+  """Attention of x [N, L, D] to y [N, L, D], patches of two views with the same places."""
+
+  heads: int
+
+  @nn.compact
+  def __call__(self, x, y, angles):
+    def dense(name):
+      return nn.Dense(x.shape[-1], dtype=x.dtype, kernel_init=xavier, name=name)
+
+    def split(z):
+      return z.reshape(*z.shape[:2], self.heads, -1)
+
+    q, k = rotate(split(dense('q')(x)), angles), rotate(split(dense('k')(y)), angles)
+    z = jax.nn.dot_product_attention(q, k, split(dense('v')(y)))
+    return dense('proj')(z.reshape(x.shape))
 
 
 def upsampling_decoder(*, size, channels, widths=(128, 64, 32)) -> Net:

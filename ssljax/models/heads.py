@@ -10,6 +10,9 @@ from ssljax.models.norm import BatchNorm
 from ssljax.net import Net, from_linen
 from ssljax.ops import l2_normalize
 
+# What torch draws rows [outputs, inputs] of a linear layer from: their length sets how fast their
+# direction turns where they are normalised.
+torch_linear = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform', in_axis=-1, out_axis=-2)
 NORMS = {
   'batch': {},
   'batch_no_bias': {'use_bias': False},
@@ -37,17 +40,18 @@ def mlp(
   return from_linen(Mlp(tuple(sizes), norm, hidden_bias, last_bias, last_norm, activation))
 
 
-def prototypes(sizes, count, *, unit=True) -> Net:
+def prototypes(sizes, count, *, unit=True, weight_norm=True) -> Net:
   """DINO's head on [..., D]: an MLP with GELU, its output at length one, scores of prototypes.
 
   sizes: of the linear layers, the last one the width in which prototypes lie: (2048, 2048, 256).
   count: K, how many prototypes there are; outputs are [..., K].
-  unit: whether prototypes have length one too, so that scores are cosines. False leaves their
-    length to training (`norm_last_layer` of the authors' code).
+  unit: whether prototypes have length one too, so that scores are cosines. False makes each
+    length, one at first, a parameter of its own (`norm_last_layer` of the authors' code).
+  weight_norm: False for a plain linear layer in the end, DINOv3's, whatever `unit` is.
 
   Caron et al. 2021, appendix C.
   """
-  return from_linen(Prototypes(tuple(sizes), count, unit))
+  return from_linen(Prototypes(tuple(sizes), count, unit, weight_norm))
 
 
 def side_by_side(inv: Net, equi: Net, *, share) -> Net:
@@ -83,6 +87,7 @@ class Prototypes(nn.Module):
   sizes: tuple[int, ...]
   count: int
   unit: bool
+  weight_norm: bool
 
   @nn.compact
   def __call__(self, x, *, train: bool, bn_groups: int = 1):
@@ -90,9 +95,12 @@ class Prototypes(nn.Module):
     for i, size in enumerate(self.sizes):
       x = nn.Dense(size, dtype=x.dtype, kernel_init=init, name=f'linear_{i}')(x)
       x = nn.gelu(x, approximate=False) if i < len(self.sizes) - 1 else x
-    rows = self.param('prototypes', nn.initializers.normal(0.02), (self.count, x.shape[-1]))
-    if self.unit:
-      rows = l2_normalize(rows)
+    if not self.weight_norm:
+      rows = self.param('prototypes', init, (self.count, x.shape[-1]))
+      return l2_normalize(x) @ rows.T.astype(x.dtype)
+    rows = l2_normalize(self.param('prototypes', torch_linear, (self.count, x.shape[-1])))
+    if not self.unit:
+      rows *= self.param('lengths', nn.initializers.ones, (self.count, 1))
     return l2_normalize(x) @ rows.T.astype(x.dtype)
 
 

@@ -13,7 +13,8 @@ class BatchNorm(nn.Module):
   only a `train=True` call changes: new = momentum * old + (1 - momentum) * batch, the mean over
   groups. As in torch, the batch is normalised by its biased variance and the running variance
   averages the unbiased one. Statistics are float32 and of the global batch; the result has the
-  dtype of x.
+  dtype of x. With `where`, bool [B V, ..., 1], statistics are of the True places alone and the
+  result is 0 elsewhere (a sparse batch norm).
 
   Raises ValueError if bn_groups does not divide the rows.
   """
@@ -25,7 +26,7 @@ class BatchNorm(nn.Module):
   epsilon: float = 1e-5
 
   @nn.compact
-  def __call__(self, x, *, train: bool, bn_groups: int = 1):
+  def __call__(self, x, *, train: bool, bn_groups: int = 1, where=None):
     channels = x.shape[-1:]
     running_mean = self.variable('batch_stats', 'mean', jnp.zeros, channels, jnp.float32)
     running_var = self.variable('batch_stats', 'var', jnp.ones, channels, jnp.float32)
@@ -35,22 +36,29 @@ class BatchNorm(nn.Module):
     if not train:
       factor = scale * lax.rsqrt(running_var.value + self.epsilon)
       y = (x.astype(jnp.float32) - running_mean.value) * factor + bias
-      return y.astype(x.dtype)
+      return _only(y.astype(x.dtype), where)
 
     if x.shape[0] % bn_groups:
       raise ValueError(f'x has shape {x.shape}, wanted a multiple of bn_groups={bn_groups} rows')
     grouped = x.reshape(-1, bn_groups, *x.shape[1:]).astype(jnp.float32)
     axes = (0, *range(2, grouped.ndim - 1))
-    mean = grouped.mean(axes, keepdims=True)
+    seen = None if where is None else where.reshape(-1, bn_groups, *where.shape[1:])
+    mean = grouped.mean(axes, keepdims=True, where=seen)
     centred = grouped - mean
     # Two passes: E[x^2] - E[x]^2 loses every digit of a small variance around a large mean.
-    var = jnp.square(centred).mean(axes, keepdims=True)
+    var = jnp.square(centred).mean(axes, keepdims=True, where=seen)
     y = centred * (scale * lax.rsqrt(var + self.epsilon)) + bias
 
     if not self.is_initializing():
       count = grouped.size // (bn_groups * x.shape[-1])
-      unbiased = var * (count / max(count - 1, 1))
+      if seen is not None:
+        count = seen.sum(axes, keepdims=True)
+      unbiased = var * (count / jnp.maximum(count - 1, 1))
       for running, batch in ((running_mean, mean), (running_var, unbiased)):
         batch = batch.reshape(bn_groups, -1).mean(0)
         running.value = self.momentum * running.value + (1 - self.momentum) * batch
-    return y.astype(x.dtype).reshape(x.shape)
+    return _only(y.astype(x.dtype).reshape(x.shape), where)
+
+
+def _only(y, where):
+  return y if where is None else jnp.where(where, y, 0)

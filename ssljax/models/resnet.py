@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from ssljax.errors import InputError
-from ssljax.models.conv import Conv
+from ssljax.models.conv import Conv, MaxPool
 from ssljax.models.norm import BatchNorm
 from ssljax.net import Net, from_linen
 
@@ -96,7 +96,7 @@ class ResNet(nn.Module):
     x = Conv(self.width, *STEMS[self.stem], conv=self.conv, name='conv1')(x.astype(self.dtype))
     x = nn.relu(BatchNorm(name='bn1')(x, train=train, bn_groups=bn_groups))
     if self.stem == 'imagenet':
-      x = nn.max_pool(x, (3, 3), (2, 2), [(1, 1), (1, 1)])
+      x = MaxPool(3, 2, 1, name='maxpool')(x)
     maps = []
     for stage, depth in enumerate(self.depths):
       for i in range(depth):

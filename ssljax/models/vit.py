@@ -63,6 +63,7 @@ def get_config(name):
       'qkv_bias': 'all',  # 'none', or 'no_key'
       'qk_norm': False,
       'drop_path': 0.0,  # of the last block, growing linearly from 0
+      'drop_path_uniform': False,  # of every block alike (DINOv2)
       'remat': False,  # recompute each block in the backward pass
       'scan': False,  # one block compiled for all of them, their parameters stacked
     }
@@ -122,6 +123,7 @@ class ViT(nn.Module):
   qkv_bias: str
   qk_norm: bool
   drop_path: float
+  drop_path_uniform: bool
   remat: bool
   scan: bool
   dtype: jnp.dtype
@@ -211,6 +213,8 @@ class ViT(nn.Module):
       )
     }  # fmt: skip
     rates = self.drop_path * np.arange(self.depth) / max(self.depth - 1, 1)
+    if self.drop_path_uniform:
+      rates = np.full(self.depth, self.drop_path)
     block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
     if self.scan:
       body = nn.scan(

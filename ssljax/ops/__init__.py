@@ -3,42 +3,58 @@
 from ssljax.ops._blocks import block_mask
 from ssljax.ops._check import as_float, check_shape
 from ssljax.ops._fourier import dft2, idft2
+from ssljax.ops._gradient_ratio import gradient_ratio
 from ssljax.ops._hog import hog
 from ssljax.ops._kmeans import kmeans
+from ssljax.ops._layout import layout_mask, objects
 from ssljax.ops._masking import random_mask, restore_tokens, take_tokens
 from ssljax.ops._masks import group_mask, mask_pixels, unit_mask
 from ssljax.ops._memory import enqueue, remember
 from ssljax.ops._moving import cosine_ramp, ema, linear_ramp
+from ssljax.ops._multiblock import block_size, lay_blocks, multiblock_count, multiblock_mask
 from ssljax.ops._nearest import nearest
 from ssljax.ops._normalize import l2_normalize
+from ssljax.ops._outliers import outliers
 from ssljax.ops._patches import patchify, unpatchify
 from ssljax.ops._permute import permutations, random_partner
+from ssljax.ops._places import image_places, place_weights, stratified_places
 from ssljax.ops._sinkhorn import sinkhorn
 from ssljax.ops._whitening import whiten
 
 __all__ = [
   'as_float',
   'block_mask',
+  'block_size',
   'check_shape',
   'cosine_ramp',
   'dft2',
   'ema',
   'enqueue',
+  'gradient_ratio',
   'group_mask',
   'hog',
   'idft2',
+  'image_places',
   'kmeans',
   'l2_normalize',
+  'lay_blocks',
+  'layout_mask',
   'linear_ramp',
   'mask_pixels',
+  'multiblock_count',
+  'multiblock_mask',
   'nearest',
+  'objects',
+  'outliers',
   'patchify',
   'permutations',
+  'place_weights',
   'random_mask',
   'random_partner',
   'remember',
   'restore_tokens',
   'sinkhorn',
+  'stratified_places',
   'take_tokens',
   'unit_mask',
   'unpatchify',

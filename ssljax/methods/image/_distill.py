@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from ssljax import losses, ops
 from ssljax.augment import image
 from ssljax.errors import InputError
-from ssljax.methods.image import _pair
+from ssljax.methods.image import _hide, _pair
 from ssljax.models import heads
 
 # DINO's own, appendix B of the paper and main_dino.py; what others change they say.
@@ -31,6 +31,7 @@ ADAMW = {
   'weight_decay': 0.04,
   'weight_decay_final': 0.4,
   'clip_norm': 3.0,
+  'clip_by': 'array',
 }
 TINY = {
   'batch_size': 128,
@@ -46,9 +47,9 @@ TINY_METHOD = COMMON | {
 }
 
 
-def multi_crop(sizes, local, scales):
+def multi_crop(sizes, local, scales, **more):
   """`local` crops of the second of two sizes beside two of the first, with DINO's colours."""
-  colour = dict(jitter=(0.4, 0.4, 0.2, 0.1), jitter_prob=0.8, grayscale_prob=0.2)
+  colour = dict(jitter=(0.4, 0.4, 0.2, 0.1), jitter_prob=0.8, grayscale_prob=0.2) | more
   large = dict(scale=scales[0], blur_prob=(1.0, 0.1), solarize_prob=(0.0, 0.2))
   views = {'global': image.get_config(sizes[0], **colour, **large)}
   if local:
@@ -76,14 +77,20 @@ def schedules(config) -> dict:
   }
 
 
-def parts(config: ConfigDict, encoder, *, memory, patches=False, more=()) -> dict:
+def parts(
+  config: ConfigDict, encoder, *, memory, patches=False, more=(), augment=None, weight_norm=True
+) -> dict:
   """Fields of a Method: a student of all crops, a teacher of the large ones, heads on both.
 
   memory: () -> what `state` holds besides batch statistics and the teacher.
-  patches: whether patches are hidden from the student (mask_prob, mask_ratio), and the two also
-    have a head for those: of their own if config.separate_heads.
-  more: further outputs of the student's large crops: 'tokens' [B, V, L, D], its patches, and
-    'norms' [B, V, L], their lengths before the last norm.
+  patches: whether patches are hidden from the student, see `_hide`, and the two also have a head
+    for those: of their own if config.separate_heads.
+  more: further outputs, of large crops: 'tokens' [B, V, L, D], the student's patches; 'norms' [B,
+    V, L], the lengths of the teacher's before the last norm; 'patch_mean' [B, V, K], the teacher's
+    scores of all patches.
+  augment: (rng, images) -> what the batch has in their place, 'image' among it, if not the views of
+    the config alone.
+  weight_norm: of `heads.prototypes`.
 
   The outputs of `forward` are 'student' [B, V + W, K] and 'teacher' [B, V, K]; 'features' [B, V, D]
   of the student's large crops; with patches also 'student_patch' and 'teacher_patch' [B, V, M, K]
@@ -95,17 +102,19 @@ def parts(config: ConfigDict, encoder, *, memory, patches=False, more=()) -> dic
       f'views.global.num_views is {config.views["global"].num_views}, wanted 2 or more: one is '
       'predicted from the other'
     )
-  head = functools.partial(heads.prototypes, unit=config.unit_prototypes)
+  unit = weight_norm and config.unit_prototypes
+  head = functools.partial(heads.prototypes, unit=unit, weight_norm=weight_norm)
   nets = {'head': head(config.projector, config.num_prototypes)}
   if patches and config.separate_heads:
     nets['patch_head'] = head(config.patch_projector, config.num_patch_prototypes)
   size = config.views['global'].size
-  augment, decay = image.make(config.views), schedules(config)['momentum']
+  decay, crop = schedules(config)['momentum'], image.make(config.views)
+  augment = augment or (lambda rng, images: {'image': crop(rng, images)})
 
   def views(rng, batch):
     view_rng, mask_rng = jax.random.split(rng)
-    batch = {**batch, 'image': augment(view_rng, batch['image'])}
-    return batch | (hide(mask_rng, batch['image'], config) if patches else {})
+    batch = batch | augment(view_rng, batch['image'])
+    return batch | (_hide.hide(mask_rng, batch['image'], config) if patches else {})
 
   def init(rng, batch):
     rngs = jax.random.split(rng, 4)
@@ -118,12 +127,13 @@ def parts(config: ConfigDict, encoder, *, memory, patches=False, more=()) -> dic
 
   def encode(params, stats, x, **options):
     found, stats = encoder.apply(params['encoder'], stats, _flat(x), **options)
+    named = {'features': found['features']}
+    if patches:
+      named['tokens'] = found['tokens']
     if 'norms' in more:
-      length = found['tokens'].shape[1]
-      last = found['layers'][-1][:, -length:].astype(jnp.float32)
-      found = found | {'norms': jnp.linalg.norm(last, axis=-1)}
-    names = ('features', *(('tokens',) if patches else ()), *more)
-    return {name: _views(found[name], x.shape[1]) for name in names}, stats
+      last = found['layers'][-1][:, -found['tokens'].shape[1] :]
+      named['norms'] = jnp.linalg.norm(ops.as_float(last), axis=-1)
+    return {name: _views(x_, x.shape[1]) for name, x_ in named.items()}, stats
 
   def score(params, name, x):
     scores, _ = nets[name].apply(params[name], {}, x, train=True)
@@ -131,7 +141,7 @@ def parts(config: ConfigDict, encoder, *, memory, patches=False, more=()) -> dic
 
   def forward(params, state, batch, rng, step):
     rngs, x, target = jax.random.split(rng), batch['image'], state['target']
-    params = _hold(params, step < config.freeze_prototypes_steps)
+    params = hold_prototypes(params, step < config.freeze_prototypes_steps)
     options = {'mask': _flat(batch['mask'])} if patches else {}
     seen, stats = encode(params, state['stats'], x['global'], train=True, rng=rngs[0], **options)
     classes = [seen['features']]
@@ -145,16 +155,22 @@ def parts(config: ConfigDict, encoder, *, memory, patches=False, more=()) -> dic
       'teacher': score(target['params'], 'head', aimed['features']),
       'features': seen['features'],
     }
-    outputs |= {name: seen[name] for name in more}
+    outputs |= {name: found[name] for name, found in (('tokens', seen), ('norms', aimed))
+                if name in more}  # fmt: skip
     if patches:
       name = 'patch_head' if config.separate_heads else 'head'
       index = batch['hidden'][..., None]
-      for who, weights, found in (
-        ('student', params, seen),
-        ('teacher', target['params'], aimed),
-      ):
-        hidden = jnp.take_along_axis(found['tokens'], index, axis=2)
-        outputs[f'{who}_patch'] = score(weights, name, hidden)
+
+      def hidden(x):
+        return jnp.take_along_axis(x, index, axis=2)
+
+      outputs['student_patch'] = score(params, name, hidden(seen['tokens']))
+      if 'patch_mean' in more:
+        scores = score(target['params'], name, aimed['tokens'])
+        outputs['patch_mean'] = ops.as_float(scores).mean(2)
+        outputs['teacher_patch'] = hidden(scores)
+      else:
+        outputs['teacher_patch'] = score(target['params'], name, hidden(aimed['tokens']))
     return outputs, {**state, 'stats': stats, 'target': {**target, 'stats': target_stats}}
 
   def update(params, state, step):
@@ -188,35 +204,24 @@ def parts(config: ConfigDict, encoder, *, memory, patches=False, more=()) -> dic
   }
 
 
-def hide(rng, views, config):
-  """{'mask', 'hidden', 'counted'}: patches of the large crops hidden in blocks, see `parts`.
-
-  A crop has patches hidden with the chance mask_prob, a share of them drawn evenly from mask_ratio.
-  'mask' is bool [B, V, L]; 'hidden' int32 [B, V, M] names those patches, M the most there can be,
-  and 'counted' bool [B, V, M] is False for the places left over.
-  """
-  batch, count, *size = views['global'].shape[:4]
-  grid = tuple(side // config.patch_size for side in size)
-  low, high = config.mask_ratio
-  most = max(1, int(high * grid[0] * grid[1]))
-  chance_rng, ratio_rng, block_rng = jax.random.split(rng, 3)
-  share = jax.random.uniform(ratio_rng, (batch, count), minval=low, maxval=high)
-  chosen = jax.random.uniform(chance_rng, (batch, count)) < config.mask_prob
-  wanted = jnp.where(chosen, jnp.minimum(jnp.int32(share * grid[0] * grid[1]), most), 0)
-  keys = jax.random.split(block_rng, (batch, count))
-  one = jax.vmap(jax.vmap(lambda key, count: ops.block_mask(key, grid, count=count)))
-  mask = one(keys, wanted)
-  hidden = jnp.argsort(~mask, axis=-1)[..., :most].astype(jnp.int32)
-  return {'mask': mask, 'hidden': hidden, 'counted': jnp.arange(most) < wanted[..., None]}
-
-
-def codes_metrics(teacher, center, temp):
+def codes_metrics(teacher, center, temp, loss=None):
   """Entropy of the teacher's codes of a view, and of their mean over the batch.
 
   Collapse shows in them: ln K for a view is the uniform answer, 0 over the batch one prototype for
-  everything.
+  everything. Given the loss, the mean cross-entropy, 'student_kl' is what of it is not the
+  teacher's entropy: 0 where the student says what the teacher does. 'center_norm' is the centre's
+  length, if there is one.
   """
-  q = losses.teacher_codes(teacher, center, temp=temp)
+  found = entropies(losses.teacher_codes(teacher, center, temp=temp))
+  if loss is not None:
+    found['student_kl'] = loss - found['teacher_entropy']
+  if center is not None:
+    found['center_norm'] = jnp.linalg.norm(center)
+  return found
+
+
+def entropies(q):
+  """As `codes_metrics`, of the codes [..., K] themselves."""
   mean = q.reshape(-1, q.shape[-1]).mean(0)
   entropy = jax.scipy.special.entr
   return {
@@ -233,11 +238,11 @@ def _views(x, count):
   return x.reshape(-1, count, *x.shape[1:])
 
 
-def _hold(params, hold):
-  """No gradient to the prototypes of heads while `hold`."""
+def hold_prototypes(params, hold):
+  """No gradient to the prototypes of heads, and their lengths, while `hold`."""
 
   def still(path, x):
-    last = getattr(path[-1], 'key', None) == 'prototypes'
+    last = getattr(path[-1], 'key', None) in ('prototypes', 'lengths')
     return jnp.where(hold, jax.lax.stop_gradient(x), x) if last else x
 
   return jax.tree_util.tree_map_with_path(still, params)

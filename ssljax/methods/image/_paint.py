@@ -31,6 +31,13 @@ def pictures(images, pred, mask, *, patch_size, views, seen=None):
   return {'image, what is kept, reconstruction': image.to_display(shown, views)}
 
 
+def unnormalised(pred, images, patch_size):
+  """Predicted normalised patches [n, L, P] on the scale of the images, by their own statistics."""
+  patches = ops.patchify(images, patch_size)
+  deviation = jnp.sqrt(patches.var(-1, ddof=1, keepdims=True) + 1e-6)
+  return pred * deviation + patches.mean(-1, keepdims=True)
+
+
 def decoder(config, *, patch_size, channels):
   """Tokens [N, L, D] to patches [N, L, P]: `depth` layers of `dim` with GELU, a linear one."""
   sizes = (config.dim,) * config.depth + (patch_size**2 * channels,)

@@ -1,15 +1,16 @@
 """DINOv2: DINO and iBOT with a head each, codes by Sinkhorn, and embeddings spread out.
 
     loss = dino(class tokens) + patch_weight ibot_patch(hidden patches)
-           + koleo_weight mean over large crops of koleo(the student's class tokens)
+           + koleo_weight sum over large crops of koleo(the student's class tokens)
     codes: of Sinkhorn's iterations over the batch ('sinkhorn'), or centred as in DINO ('center')
     teacher <- moving average of the student
 
 Oquab et al. 2024, "DINOv2: Learning robust visual features without supervision". Follows the
-authors' PyTorch code in the losses and their weights. Each crop has patches hidden with the chance
-1/2, where there it is every second one of the batch; KoLeo's neighbours are those of the global
+authors' PyTorch code in the losses and their weights, and in that half of the batch's large crops
+have patches hidden, with ratios spread from 0.1 to 0.5. KoLeo's neighbours are those of the global
 batch, where there they are a device's. The last phase at high resolution (section 4) is a run of
-its own with `init_from` and preset 'imagenet_high_resolution'.
+its own, preset 'imagenet_high_resolution' with
+  --config.init_from=WORKDIR --config.init_parts="('encoder','head','patch_head')"
 """
 
 import jax.numpy as jnp
@@ -18,16 +19,19 @@ from ml_collections import ConfigDict, config_dict
 from ssljax import losses
 from ssljax.errors import InputError
 from ssljax.method import two_part
-from ssljax.methods.image import _distill
+from ssljax.methods.image import _distill, _hide
 
 PAPER = 'Oquab et al. 2024, DINOv2: Learning robust visual features without supervision'
 FAMILY = 'self-distillation'
 PRESETS = ('imagenet_high_resolution', 'imagenet_short')
 CENTERINGS = ('sinkhorn', 'center')
-TERMS = {
-  'mask_prob': 0.5,
-  'mask_ratio': (0.1, 0.5),
+TERMS = _hide.MASKS | {
+  'mask_evenly': True,
+  'mask_min_area': 4,
   'separate_heads': True,
+  'num_patch_prototypes': 65536,
+  'patch_projector': (2048, 2048, 256),
+  'local_weight': 1.0,  # of small crops' share of the class loss
   'patch_weight': 1.0,
   'koleo_weight': 0.1,
   'centering': 'sinkhorn',
@@ -42,13 +46,14 @@ def get_config(preset='imagenet'):
   ImageNet-1k with ViT-L/16; 'imagenet_high_resolution': section 4, crops of 518 pixels for 10,000
   steps (its rate is ours); 'cifar' and 'tiny' are ours."""
   scales = (0.32, 1.0), (0.05, 0.32)
-  vit = dict(name='vit_large', layer_scale=1e-5, mask_token=True)
+  vit = dict(name='vit_large', layer_scale=1e-5, mask_token=True, drop_path_uniform=True)
   large = vit | dict(patch_size=14, mlp='swiglu', drop_path=0.4)
   # The authors' rates are for 1024 images and go with the root of their number: over 32 here.
   adamw = _distill.ADAMW | dict(batch_scaling='sqrt', patch_embed_multiplier=0.2)
+  adamw |= dict(clip_by='module')
   common = _distill.COMMON | TERMS | dict(unit_prototypes=False)
   wide = dict(num_prototypes=131072, projector=(2048, 2048, 384))
-  wide |= dict(num_patch_prototypes=131072, patch_projector=(2048, 2048, 256))
+  wide |= dict(num_patch_prototypes=131072)
 
   def imagenet(size=224, local=98, **settings):
     return (
@@ -57,7 +62,12 @@ def get_config(preset='imagenet'):
         batch_size=3072,
         epochs=0,
         optim=adamw
-        | dict(learning_rate=2e-4 / 32, weight_decay_final=0.2, warmup_fraction=80 / 500),
+        | dict(
+          learning_rate=2e-4 / 32,
+          final_fraction=1e-6 / (2e-4 * 3**0.5),  # down to 1e-6
+          weight_decay_final=0.2,
+          warmup_fraction=80 / 500,
+        ),
         method=common
         | wide
         | dict(
@@ -84,7 +94,8 @@ def get_config(preset='imagenet'):
         encoder=vit | dict(drop_path=0.3),
         batch_size=2048,
         epochs=100,
-        optim=adamw | dict(learning_rate=4e-3 / 32, layer_decay=0.9),
+        optim=adamw
+        | dict(learning_rate=4e-3 / 32, layer_decay=0.9, final_fraction=1e-6 / (4e-3 * 2**0.5)),
         method=common
         | dict(
           momentum=0.992,
@@ -104,7 +115,6 @@ def get_config(preset='imagenet'):
         | dict(
           num_prototypes=4096,
           num_patch_prototypes=4096,
-          patch_projector=(2048, 2048, 256),
           freeze_prototypes_steps=195,
           views=_distill.multi_crop((32, 16), 6, scales),
         ),
@@ -143,15 +153,18 @@ def total(config, state, z, batch, temp):
   hidden = [z[name].reshape(-1, *z[name].shape[2:]) for name in ('student_patch', 'teacher_patch')]
   counted = batch['counted'].reshape(-1, batch['counted'].shape[-1])
   center, patch_center = state.get('center'), state.get('patch_center')
-  crops = [losses.koleo(z['features'][:, v]) for v in range(z['features'].shape[1])]
+  views, large = z['student'].shape[1], z['teacher'].shape[1]
+  weight = jnp.where(jnp.arange(views) < large, 1.0, config.local_weight)
   found = {
-    'class_loss': losses.dino(z['student'], z['teacher'], center, **options),
+    'class_loss': losses.dino(z['student'], z['teacher'], center, weight=weight, **options),
     'patch_loss': losses.ibot_patch(*hidden, counted, patch_center, **options),
-    'koleo_loss': sum(crops) / len(crops),
+    'koleo_loss': sum(losses.koleo(z['features'][:, v]) for v in range(large)),
   }
   loss = found['class_loss'] + config.patch_weight * found['patch_loss']
   loss += config.koleo_weight * found['koleo_loss']
-  metrics = found | _distill.codes_metrics(z['teacher'], center, temp)
+  # Of the terms of the class loss large - 1 in views - 1 are of large crops.
+  share = (large - 1 + config.local_weight * (views - large)) / (views - 1)
+  metrics = found | _distill.codes_metrics(z['teacher'], center, temp, found['class_loss'] / share)
   if center is not None:
     moves = {'center': (z['teacher'], None), 'patch_center': (z['teacher_patch'], batch['counted'])}
     state = state | {

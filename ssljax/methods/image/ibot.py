@@ -7,8 +7,10 @@
     loss = class + patch_weight patches; one centre for each; the teacher is a moving average
 
 Zhou et al. 2022, "iBOT: Image BERT pre-training with online tokenizer". Follows the authors'
-PyTorch code, with one head for class token and patches. Masks are laid as in ops.block_mask; each
-crop has patches hidden with the chance 1/2, where the code draws one of two ratios.
+PyTorch code, with one head for class token and patches (separate_heads for one each); the centre
+of the patches is of all of them, hidden or not. Masks are laid as in ops.block_mask, with as many
+patches as their ratio says: the code stops where no block fits any more. Its pred_ratio 0 and 0.3,
+pred_ratio_var 0 and 0.2 are mask_prob and mask_ratio here, its pred_shape is mask_shape.
 """
 
 import jax.numpy as jnp
@@ -16,7 +18,7 @@ from ml_collections import ConfigDict, config_dict
 
 from ssljax import losses
 from ssljax.method import two_part
-from ssljax.methods.image import _distill
+from ssljax.methods.image import _distill, _hide
 
 PAPER = 'Zhou et al. 2022, iBOT: Image BERT pre-training with online tokenizer'
 FAMILY = 'self-distillation'
@@ -24,16 +26,16 @@ FAMILY = 'self-distillation'
 
 def get_config(preset='imagenet'):
   """'imagenet': ViT-S/16, section 4 and the authors' command; 'cifar' and 'tiny' are ours."""
-  common = dict(
-    mask_prob=0.5,
-    mask_ratio=(0.1, 0.5),
+  common = _hide.MASKS | dict(
     separate_heads=False,
+    num_patch_prototypes=8192,  # and patch_projector, of a head of their own
+    patch_projector=(2048, 2048, 256),
     patch_weight=1.0,
     center_momentum=0.9,
     patch_size=config_dict.placeholder(int),
     total_steps=config_dict.placeholder(int),
   )
-  adamw = dict(learning_rate=5e-4, final_fraction=2e-3, **_distill.ADAMW)
+  adamw = dict(learning_rate=5e-4, final_fraction=5e-4, **_distill.ADAMW)
   scales = (0.25, 1.0), (0.05, 0.25)
   return ConfigDict(
     {
@@ -68,7 +70,12 @@ def get_config(preset='imagenet'):
         encoder=dict(name='vit_micro', mask_token=True),
         method=_distill.TINY_METHOD
         | common
-        | dict(num_prototypes=256, views=_distill.tiny_crops()),
+        | dict(
+          num_prototypes=256,
+          num_patch_prototypes=256,
+          patch_projector=(128, 64),
+          views=_distill.tiny_crops(),
+        ),
         **_distill.TINY,
       ),
     }[preset]()
@@ -90,21 +97,22 @@ def make(config, nets):
     ]
     counted = batch['counted'].reshape(-1, batch['counted'].shape[-1])
     patch = losses.ibot_patch(*hidden, counted, state['patch_center'], **options)
-    metrics = _distill.codes_metrics(z['teacher'], state['center'], options['teacher_temp'])
+    metrics = _distill.codes_metrics(z['teacher'], state['center'], options['teacher_temp'], one)
     state = {
       **state,
       'center': losses.update_center(
         state['center'], z['teacher'], momentum=config.center_momentum
       ),
       'patch_center': losses.update_center(
-        state['patch_center'], z['teacher_patch'], where=batch['counted'],
-        momentum=config.center_momentum,
+        state['patch_center'], z['patch_mean'], momentum=config.center_momentum
       ),
-    }  # fmt: skip
+    }
     return one + config.patch_weight * patch, (
       state,
       metrics | {'class_loss': one, 'patch_loss': patch},
     )
 
-  fields = _distill.parts(config, nets['encoder'], memory=memory, patches=True)
+  fields = _distill.parts(
+    config, nets['encoder'], memory=memory, patches=True, more=('patch_mean',)
+  )
   return two_part(objective=objective, **fields)

@@ -136,9 +136,7 @@ def make(config, nets, *, upscale=1):
     pred, mask, _ = run(params, state, batch, train=False)
     x = batch['image']
     if config.norm_pix:
-      patches = ops.patchify(x, target)
-      mean = patches.mean(-1, keepdims=True)
-      pred = pred * jnp.sqrt(patches.var(-1, ddof=1, keepdims=True) + 1e-6) + mean
+      pred = _paint.unnormalised(pred, x, target)
     return _paint.pictures(x, pred, mask, patch_size=target, views=config.views)
 
   return two_part(

@@ -4,16 +4,15 @@
     loss as in dinov2
 
 Without them large ViTs put global information into patches of little content, whose tokens become
-long and useless for dense tasks. Both are watched: `norm_ratio` is the longest patch token before
-the last norm over the median one, of each large crop, and `outliers` the share of tokens longer
-than `outlier_factor` times the median.
+long and useless for dense tasks. Both are watched, in the teacher's large crops: `norm_ratio` is
+the longest patch token before the last norm over the median one, and `outliers` the share of those
+longer than `outlier_factor` times the median, see ops.outliers. encoder.registers=0 compares.
 
 Darcet et al. 2024, "Vision transformers need registers". Follows the paper; its cut-off is a
 length, 150, read off the tokens of DINOv2's ViT-g, which other networks do not share.
 """
 
-import jax.numpy as jnp
-
+from ssljax import ops
 from ssljax.method import two_part
 from ssljax.methods.image import _distill, dinov2
 
@@ -34,10 +33,8 @@ def make(config, nets):
 
   def objective(params, state, z, batch, rng, step):
     loss, state, metrics = dinov2.total(config, state, z, batch, teacher_temp(step))
-    median = jnp.median(z['norms'], axis=-1, keepdims=True)
-    metrics['norm_ratio'] = jnp.mean(z['norms'].max(-1) / median[..., 0])
-    metrics['outliers'] = jnp.mean(z['norms'] > config.outlier_factor * median)
-    return loss, (state, metrics)
+    share, ratio = ops.outliers(z['norms'], factor=config.outlier_factor)
+    return loss, (state, metrics | {'outliers': share.mean(), 'norm_ratio': ratio.mean()})
 
   fields = _distill.parts(
     config, nets['encoder'], memory=lambda: dinov2.memory(config), patches=True, more=('norms',)
