@@ -144,6 +144,16 @@ def test_each_library_resizes_positions_its_own_way(tmp_path, layout, offset, an
   assert resized.shape == (9, 32)
 
 
+def test_periods_of_dinov3_say_its_heads_and_base(tmp_path):
+  config, params, _ = make('dinov3')
+  config.update(rope_base=30.0)
+  path = convert.save(tmp_path / 'out.safetensors', config, params, layout='dinov3')
+  save_file(load_file(path), tmp_path / 'bare.safetensors')
+  found, _, _ = convert.load(tmp_path / 'bare.safetensors')
+  assert found.heads == 2
+  np.testing.assert_allclose(found.rope_base, 30, rtol=1e-5)
+
+
 @pytest.mark.parametrize('dtype', ['bfloat16', 'float16'])
 def test_half_precision_is_read_as_float32(tmp_path, dtype):
   config, params, decoder, path = write(tmp_path / 'out.safetensors', 'dino', dtype=dtype)

@@ -106,8 +106,10 @@ def convert(weights: files.Weights, *, layout=None, part=None, **known):
   The trees are nested dicts of float32 arrays. known: options of the encoder that the file does not
   say, such as heads.
   """
-  said = weights.metadata.get('ssljax')
-  said = json.loads(said) if said else {}
+  try:
+    said = json.loads(weights.metadata.get('ssljax', '{}'))
+  except ValueError as error:
+    raise InputError(f'{weights.path} has metadata that is no JSON ({error})') from None
   name, prefix = find(weights, layout or said.get('layout'), part)
   chosen = LAYOUTS[name]
   local = local_names(weights, chosen, prefix)

@@ -94,6 +94,8 @@ def open_zip(path: pathlib.Path):
     name = next((n for n in archive.namelist() if n.endswith('/data.pkl')), None)
     if name is None:
       raise InputError(f'{path} has no data.pkl inside, wanted a zip file of torch.save')
+    if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
+      raise InputError(f'{path} is compressed, wanted a file as torch.save writes it')
     root = name.removesuffix('data.pkl')
     order = root + 'byteorder'
     if order in archive.namelist() and archive.read(order) != b'little':
