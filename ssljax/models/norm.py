@@ -43,10 +43,10 @@ class BatchNorm(nn.Module):
     grouped = x.reshape(-1, bn_groups, *x.shape[1:]).astype(jnp.float32)
     axes = (0, *range(2, grouped.ndim - 1))
     seen = None if where is None else where.reshape(-1, bn_groups, *where.shape[1:])
-    mean = grouped.mean(axes, keepdims=True, where=seen)
+    mean = jnp.mean(grouped, axes, keepdims=True, where=seen)
     centred = grouped - mean
     # Two passes: E[x^2] - E[x]^2 loses every digit of a small variance around a large mean.
-    var = jnp.square(centred).mean(axes, keepdims=True, where=seen)
+    var = jnp.mean(jnp.square(centred), axes, keepdims=True, where=seen)
     y = centred * (scale * lax.rsqrt(var + self.epsilon)) + bias
 
     if not self.is_initializing():
