@@ -29,6 +29,7 @@ def main(argv: Sequence[str]) -> None:
     flags.DEFINE_integer('heads', None, 'Attention heads, if not known', flag_values=values)
     flags.DEFINE_integer('decoder_heads', None, "Those of MAE's decoder", flag_values=values)
     flags.DEFINE_string('dtype', 'float32', 'float32, bfloat16 or float16', flag_values=values)
+    flags.DEFINE_bool('encoder_only', False, "Write no decoder of MAE's", flag_values=values)
     flags.DEFINE_bool('check', False, 'Read again, compare and run', flag_values=values)
     flags.DEFINE_bool('overwrite', False, 'Replace what --to names', flag_values=values)
     flags.DEFINE_bool('list', False, 'List the layouts', flag_values=values)
@@ -62,6 +63,9 @@ def main(argv: Sequence[str]) -> None:
     console.print(_table(report))
     report.check()
     decoder, layout = report.decoder, values.layout or report.layout
+  if values.encoder_only:
+    decoder = {}
+    params.pop('decoder', None)
   if values.to:
     if not layout:
       raise InputError(f'--layout is missing, wanted one of {", ".join(convert.LAYOUTS)}')
