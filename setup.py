@@ -9,7 +9,7 @@ EXTRAS = {
 }
 
 # To compare with other libraries' networks; not part of [test], for its size.
-PARITY = ['torch>=2.6', 'transformers>=4.56']
+PARITY = ['torch>=2.6', 'transformers>=5.23']
 
 setup(
   name='ssljax',

@@ -32,7 +32,7 @@ CASES = {
   'dinov3': {**ROPE, **GATED, 'swiglu_align': 64, 'qkv_bias': 'no_key', 'mask_token': True},
   'timm_dinov3': {**ROPE, 'qkv_bias': 'none'},
   'mae': {'positions': 'sincos'},
-  'moco_v3': {'positions': 'sincos'},
+  'moco_v3': {'positions': 'sincos_rows'},
   'ijepa': IJEPA,
   'hf_vit': {'layer_norm_eps': 1e-12},
   'hf_dinov2': DINOV2,
@@ -264,6 +264,8 @@ def test_other_files_are_refused(tmp_path):
     (lambda t: t.update({'cls_token': np.zeros(32, np.float32)}), 'wanted 3 axes'),
     (lambda t: t.update({'pos_embed': np.zeros((1, 12, 32), np.float32)}), 'those of a square'),
     (lambda t: t.pop('patch_embed.proj.weight'), 'no encoder'),
+    (lambda t: t.update({'cls': np.zeros(2, np.float32)}), 'cls is wrong, it has no place'),
+    (lambda t: t.update({'cls_norm.weight': np.ones(32, np.float32)}), 'no place'),
   ],
 )
 def test_a_tensor_that_does_not_fit_is_an_error(tmp_path, change, sentence):
@@ -273,6 +275,62 @@ def test_a_tensor_that_does_not_fit_is_an_error(tmp_path, change, sentence):
   with pytest.raises(InputError, match=sentence) as error:
     convert.load(tmp_path / 'changed.safetensors', heads=2)
   assert '\n' not in str(error.value)
+
+
+def test_heads_are_skipped_and_said(tmp_path):
+  tensors = load_file(write(tmp_path / 'out.safetensors', 'torchvision')[-1])
+  heads = ('projection_head.0.weight', 'prototypes.weight', 'fc.weight')
+  named = {f'module.{n}': x for n, x in tensors.items()}
+  named |= {f'module.{n}': np.ones((2, 3), np.float32) for n in heads}
+  save_file(named, tmp_path / 'swav.safetensors')
+  report = convert.load(tmp_path / 'swav.safetensors')[2]
+  assert report.count('used') == len(tensors)
+  assert [row.ours for row in report.rows if row.status == 'skipped'] == ['a head'] * 3
+
+
+@pytest.mark.parametrize(
+  ('metadata', 'sentence'),
+  [
+    ('{', 'did not write'),
+    ('[1]', 'did not write'),
+    ('{"encoder": 3}', 'did not write'),
+    ('{"encoder": {"heads": "many"}}', "heads of the encoder is 'many', wanted int"),
+    ('{"encoder": {"heads": 0}}', 'heads is 0, wanted a divisor'),
+    ('{"layout": "keras"}', "layout is 'keras', wanted one of"),
+  ],
+)
+def test_metadata_that_is_not_ours(tmp_path, metadata, sentence):
+  tensors = load_file(write(tmp_path / 'out.safetensors', 'dino')[-1])
+  save_file(tensors, tmp_path / 'changed.safetensors', {'ssljax': metadata})
+  with pytest.raises(InputError, match=sentence):
+    convert.load(tmp_path / 'changed.safetensors')
+
+
+@pytest.mark.parametrize(
+  ('change', 'sentence'),
+  [
+    ({'patch_size': 8}, 'has patch_size 4, and the config.json beside it patch_size 8'),
+    ({'num_hidden_layers': 3}, 'has depth 2, and the config.json beside it num_hidden_layers 3'),
+    ({'image_size': [32, 32]}, 'has image_size 16'),
+    ({'num_attention_heads': 'two'}, "num_attention_heads 'two', wanted a number"),
+    ({'num_attention_heads': 3}, 'heads is 3, wanted a divisor'),
+    ({'hidden_act': 'relu'}, "hidden_act 'relu'"),
+  ],
+)
+def test_a_config_json_of_another_network_is_refused(tmp_path, change, sentence):
+  write(tmp_path / 'one', 'hf_vit')
+  path = tmp_path / 'one/config.json'
+  path.write_text(json.dumps(json.loads(path.read_text()) | change))
+  with pytest.raises(InputError, match=sentence):
+    convert.load(tmp_path / 'one')
+
+
+def test_the_fixed_table_of_moco_v3_has_the_row_first():
+  seen = np.asarray(positions.sincos_positions(2, 3, 8, rows_first=True))
+  row, column, w = 1, 2, 1 / 100
+  angles = np.array([row, row * w, column, column * w])
+  wanted = [f(a) for pair in (angles[:2], angles[2:]) for f in (np.sin, np.cos) for a in pair]
+  np.testing.assert_allclose(seen[row * 3 + column], wanted, rtol=1e-5)
 
 
 def test_a_layout_that_cannot_hold_the_encoder_is_refused(tmp_path):
@@ -376,6 +434,7 @@ def test_the_command(tmp_path):
   for words in ('equal bit for bit', 'features of a test image', 'skipped', 'blocks.0.ls1.gamma'):
     assert words in done.stdout
   assert json.loads((tmp_path / 'hf/config.json').read_text())['num_register_tokens'] == 2
+  assert 'which the file does not say' not in done.stdout
   done = command(f'--from={path}', to, '--layout=hf_dinov2_registers')
   assert done.returncode == 2 and 'exists already' in done.stderr
   assert len(done.stderr.strip().splitlines()) == 1

@@ -62,6 +62,8 @@ def main(argv: Sequence[str]) -> None:
     )
     console.print(_table(report))
     report.check()
+    if 'heads' in config and 'heads' not in report.known:
+      console.print(f'heads: {config.heads}, which the file does not say; --heads changes it')
     decoder, layout = report.decoder, values.layout or report.layout
   if values.encoder_only:
     decoder = {}

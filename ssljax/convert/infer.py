@@ -6,9 +6,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ssljax import models
+from ssljax.convert import trees
 from ssljax.errors import InputError
 from ssljax.models import resnet
-from ssljax.models.positions import sincos_positions
 from ssljax.models.vit import VARIANTS
 
 # Ours and theirs in Hugging Face's config.json; what the arrays do not say.
@@ -17,6 +17,13 @@ HF_FIELDS = {
   'image_size': 'image_size',
   'layer_norm_eps': 'layer_norm_eps',
   'rope_base': 'rope_theta',
+}
+# Theirs and ours; what the arrays say too.
+HF_SIZES = {
+  'hidden_size': 'dim',
+  'num_hidden_layers': 'depth',
+  'patch_size': 'patch_size',
+  'image_size': 'image_size',
 }
 # Options that our own metadata may say on top.
 DECLARED = ('name', 'position_offset', 'position_antialias', 'pool', 'swiglu_align', 'mlp_ratio')
@@ -37,16 +44,41 @@ def hf_options(config):
   found = {ours: config[theirs] for ours, theirs in HF_FIELDS.items() if theirs in config}
   if 'rope_theta' not in config and 'rope_theta' in (config.get('rope_parameters') or {}):
     found['rope_base'] = config['rope_parameters']['rope_theta']
-  return {k: v for k, v in found.items() if isinstance(v, (int, float))}
+  return {field: _number(HF_FIELDS[field], value) for field, value in found.items()}
 
 
-def is_sincos(table, class_token):
-  """Whether [T, D] is the fixed table of a square grid, with zeros for the class token."""
+def _number(field, value):
+  """A number of a config.json; of two sides of a square, one."""
+  if isinstance(value, list) and len(value) == 2 and value[0] == value[1]:
+    value = value[0]
+  if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
+    raise InputError(f'config.json has {field} {value!r}, wanted a number')
+  return value
+
+
+def agree(config, weights):
+  """Raises InputError if a config.json says another size than the tensors have."""
+  sizes = dict(HF_SIZES)
+  if config.get('positions', '').startswith('rope'):
+    del sizes['image_size']  # which is free
+  for theirs, ours in sizes.items():
+    if 'model_type' in weights.config and theirs in weights.config and ours in config:
+      size = _number(theirs, weights.config[theirs])
+      if size != config[ours]:
+        raise InputError(
+          f'{weights.path} has {ours} {config[ours]}, and the config.json beside it {theirs} {size}'
+        )
+
+
+def positions(table, class_token):
+  """'sincos' or 'sincos_rows' if [T, D] is that fixed table of a square grid, else 'learned'."""
   side = math.isqrt(len(table) - class_token)
-  if side * side != len(table) - class_token or table.shape[1] % 4:
-    return False
-  wanted = np.pad(sincos_positions(side, side, table.shape[1]), ((int(class_token), 0), (0, 0)))
-  return np.allclose(table, wanted, atol=1e-5, rtol=0)
+  if side * side == len(table) - class_token and table.shape[1] % 4 == 0:
+    for name in trees.FIXED:
+      fixed = trees.table(side, table.shape[1], class_token, name == 'sincos_rows')
+      if np.allclose(table, fixed, atol=1e-5, rtol=0):
+        return name
+  return 'learned'
 
 
 def vit(ours, layout, known, patch_size):
@@ -89,15 +121,23 @@ def vit(ours, layout, known, patch_size):
       raise InputError(f'the table of positions has {len(table)} rows, wanted those of a square')
     config.image_size = side * patch_size
     given.pop('image_size', None)
-    config.positions = 'sincos' if is_sincos(table, config.class_token) else 'learned'
+    config.positions = positions(table, config.class_token)
   elif not config.positions.startswith('rope'):
     raise InputError('the file has no table of positions, and its layout no rotary ones')
   for field, value in given.items():
     if field in HF_FIELDS or field in DECLARED:
-      config[field] = type(config[field])(value)
-  if dim % config.heads:
+      config[field] = _like(config[field], field, value)
+  if config.heads < 1 or dim % config.heads:
     raise InputError(f'heads is {config.heads}, wanted a divisor of the {dim} channels')
   return config
+
+
+def _like(old, field, value):
+  try:
+    return type(old)(value)
+  except (TypeError, ValueError):
+    kind = type(old).__name__
+    raise InputError(f'{field} of the encoder is {value!r}, wanted {kind}') from None
 
 
 def _mlp(ours, dim):

@@ -39,7 +39,11 @@ class Layout(NamedTuple):
   model_type: str = ''
 
 
-HEAD = (r'^(head|fc|classifier|pooler|fc_norm|head_dist|last_layer|mlp|predictor)\b', 'a head')
+HEAD = (
+  r'^(head|fc|classifier|pooler|fc_norm|head_dist|last_layer|mlp|predictor|projector|prototypes'
+  r'|projection_head)\b',
+  'a head',
+)
 DECODER = (r'^(mask_token$|decoder)', 'of a decoder')
 COUNT = (r'num_batches_tracked$', 'a count of batches')
 QKV = 'blocks_{}/attn/qkv'
@@ -80,6 +84,11 @@ GATED = [
 ]
 MASK = Rule('mask_token', ('mask_token',), 'row')
 REGISTERS = Rule('register_tokens', ('register_tokens',), 'row')
+
+
+def origin(name):
+  """The name in the file of what a layout's `read` has renamed or cut in pieces."""
+  return re.sub(r'(?<=\.bias)_[qv]$', '', name.replace('.mlp.gated.', '.mlp.'))
 
 
 def _read_timm(tensors):
@@ -164,7 +173,7 @@ TIMM = {
     PATCH,
     lambda names, model_type: False,  # by its prefix, see `reading.find`
     unused=(HEAD, DECODER),
-    heads=lambda dim, depth: 12,  # a ViT-S of theirs too
+    heads=lambda dim, depth: 16 if dim == 1280 else 12,  # a ViT-S of theirs has 12 too
   ),
   'ijepa': Layout(
     at('encoder', [r for r in timm_vit() if r.ours != 'cls_token']),

@@ -83,7 +83,7 @@ DINOV3 = {
     'DINOv3 ViT, official',
     PATCH,
     named(r'^storage_tokens$', r'^rope_embed\.periods$'),
-    unused=(HEAD, PERIODS, (r'^(cls_norm|local_cls_norm)\.', 'a norm of training')),
+    unused=(HEAD, PERIODS, (r'^local_cls_norm\.', 'a norm of training')),
     options=ROPE,
     heads=heads_dinov3,
     says=_says_dinov3,

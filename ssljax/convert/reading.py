@@ -5,7 +5,7 @@ import re
 from typing import NamedTuple
 
 from ssljax.convert import files, infer, rules, trees
-from ssljax.convert.layouts import TIMM
+from ssljax.convert.layouts import TIMM, origin
 from ssljax.convert.layouts_dinov3 import DINOV3
 from ssljax.convert.layouts_hf import HF
 from ssljax.convert.layouts_resnet import RESNET
@@ -100,16 +100,25 @@ def local_names(weights, layout, prefix):
   return found
 
 
+def _said(weights):
+  """What `save` has left in a file's metadata: {'layout', 'encoder', 'decoder'}, or {}."""
+  try:
+    said = json.loads(weights.metadata.get('ssljax', '{}'))
+    wanted = {'layout': str, 'encoder': dict, 'decoder': dict}
+    if all(isinstance(said.get(name, kind()), kind) for name, kind in wanted.items()):
+      return said
+  except (ValueError, AttributeError):
+    pass  # no JSON, or not of an object
+  raise InputError(f"{weights.path} has metadata 'ssljax' that this library did not write")
+
+
 def convert(weights: files.Weights, *, layout=None, part=None, **known):
   """(encoder config, {'encoder', 'stats', and 'decoder'}, Report), not checked yet.
 
   The trees are nested dicts of float32 arrays. known: options of the encoder that the file does not
   say, such as heads.
   """
-  try:
-    said = json.loads(weights.metadata.get('ssljax', '{}'))
-  except ValueError as error:
-    raise InputError(f'{weights.path} has metadata that is no JSON ({error})') from None
+  said = _said(weights)
   name, prefix = find(weights, layout or said.get('layout'), part)
   chosen = LAYOUTS[name]
   local = local_names(weights, chosen, prefix)
@@ -149,48 +158,41 @@ def convert(weights: files.Weights, *, layout=None, part=None, **known):
   config = infer.options(under('encoder/'), chosen, known, patch_size)
   if not config:
     raise InputError(f'{weights.path} is no {name}: it has no patch embedding')
+  infer.agree(config, weights)
   decoder = {}
   if 'decoder/embed/kernel' in arrays:
     decoder = infer.decoder(under('decoder/'), decoder_heads, config.layer_norm_eps)
   fixed = set()
   for root in ('encoder', 'decoder'):
     table = arrays.get(f'{root}/pos_embed')
-    if table is not None and (root == 'decoder' or config.get('positions') == 'sincos'):
-      if not infer.is_sincos(table, root == 'decoder' or config.class_token):
+    if table is not None and (root == 'decoder' or config.get('positions') in trees.FIXED):
+      if root == 'decoder' and infer.positions(table, True) != 'sincos':
         raise InputError(f'{weights.path} has a learned table of positions in its decoder')
       del arrays[f'{root}/pos_embed']
       fixed.add(f'{root}/pos_embed')
-  rows = _rows(weights, prefix, local, why, tensors, sources, fixed)
+  rows = _rows(weights, prefix, local, why, sources, fixed)
   rows += _compare(config, decoder, arrays, sources, weights)
   report = Report(str(weights.path), name, prefix, rows, decoder, known)
   nested = {'encoder': {}, 'stats': {}} | trees.nest(arrays)
   return config, nested, report
 
 
-def _rows(weights, prefix, local, why, tensors, sources, fixed):
-  ours = {theirs: path for path, names in sources.items() for theirs in names}
+def _rows(weights, prefix, local, why, sources, fixed):
+  ours = {n if n in local else origin(n): p for p, names in sources.items() for n in names}
   by_file = {full: n for n, full in local.items()}
   rows = []
   for full, tensor in weights.tensors.items():
     n = by_file.get(full)
-    # What `read` of a layout renamed or split goes by the nearest name.
-    place = ours.get(n) or next(
-      (p for t, p in ours.items() if n and (t.startswith(f'{n}_') or t == _gated(n))), None
-    )
     if n is None:
       rows.append(Row(full, tensor.shape, 'skipped', f'not under {prefix!r}'))
     elif n in why:
       rows.append(Row(full, tensor.shape, 'skipped', why[n]))
-    elif place is None:
+    elif n not in ours:
       rows.append(Row(full, tensor.shape, 'wrong', 'it has no place in this layout'))
     else:
-      note = ' (a fixed table, equal)' if place in fixed else ''
-      rows.append(Row(full, tensor.shape, 'used', place + note))
+      note = ' (a fixed table, equal)' if ours[n] in fixed else ''
+      rows.append(Row(full, tensor.shape, 'used', ours[n] + note))
   return rows
-
-
-def _gated(name):
-  return name.replace('.mlp.', '.mlp.gated.')
 
 
 def _compare(config, decoder, arrays, sources, weights):

@@ -8,6 +8,9 @@ from ssljax import models
 from ssljax.models import decoders
 from ssljax.models.positions import sincos_positions
 
+# Positions of an encoder that are no parameters and yet stand in files.
+FIXED = ('sincos', 'sincos_rows')
+
 
 def flat(tree):
   return {
@@ -53,7 +56,7 @@ def decoder_shapes(config, decoder, arrays):
   return {p: x.shape for p, x in flat(params).items()}
 
 
-def table(side, dim, class_token):
-  """The fixed table [T, D] as files hold it."""
-  grid = sincos_positions(side, side, dim)
+def table(side, dim, class_token, rows_first=False):
+  """The fixed table [T, D] as files hold it, with zeros for the class token."""
+  grid = sincos_positions(side, side, dim, rows_first=rows_first)
   return np.pad(np.asarray(grid), ((int(class_token), 0), (0, 0)))

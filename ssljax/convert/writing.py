@@ -23,8 +23,9 @@ def to_layout(config, params, layout, decoder=None):
   ours = {p: np.asarray(x) for p, x in trees.flat(unstack(params)).items()}
   patch_size = config.get('patch_size', 0)
   side = config.image_size // patch_size if patch_size else 0
-  if config.get('positions') == 'sincos':
-    ours['encoder/pos_embed'] = trees.table(side, config.dim, config.class_token)
+  if config.get('positions') in trees.FIXED:
+    rows_first = config.positions == 'sincos_rows'
+    ours['encoder/pos_embed'] = trees.table(side, config.dim, config.class_token, rows_first)
   if decoder:
     ours['decoder/pos_embed'] = trees.table(side, decoder['dim'], True)
   left = set(ours)

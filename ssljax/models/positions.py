@@ -9,11 +9,12 @@ import numpy as np
 from ssljax.errors import InputError
 
 
-def sincos_positions(rows, columns, dim):
+def sincos_positions(rows, columns, dim, *, rows_first=False):
   """Fixed 2-D positions [rows columns, dim], as in MAE.
 
   The first half of the channels encodes the column x, the second the row y, each as
-  [sin(x w_0), sin(x w_1), ..., cos(x w_0), ...] with w_i = 10000^(-i / (dim / 4)).
+  [sin(x w_0), sin(x w_1), ..., cos(x w_0), ...] with w_i = 10000^(-i / (dim / 4)); with rows_first
+  the row comes first, as in MoCo v3.
 
   Raises ValueError if dim is no multiple of 4.
   """
@@ -21,7 +22,7 @@ def sincos_positions(rows, columns, dim):
     raise ValueError(f'dim is {dim}, wanted a multiple of 4')
   frequencies = 10000.0 ** (-np.arange(dim // 4) / (dim / 4))
   y, x = np.meshgrid(np.arange(rows), np.arange(columns), indexing='ij')
-  angles = [v.reshape(-1, 1) * frequencies for v in (x, y)]
+  angles = [v.reshape(-1, 1) * frequencies for v in ((y, x) if rows_first else (x, y))]
   table = np.concatenate([f(a) for a in angles for f in (np.sin, np.cos)], axis=1)
   return jnp.asarray(table, jnp.float32)
 

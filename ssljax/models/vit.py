@@ -28,7 +28,7 @@ VARIANTS = {
   'vit_giant': {'dim': 1536, 'depth': 40, 'heads': 24, 'mlp': 'swiglu'},
   'vit_7b': {'dim': 4096, 'depth': 40, 'heads': 32, 'mlp': 'swiglu', 'mlp_ratio': 3.0},
 }
-POSITIONS = ('learned', 'sincos', 'rope', 'rope_axial')
+POSITIONS = ('learned', 'sincos', 'sincos_rows', 'rope', 'rope_axial')
 CHOICES = {
   'positions': POSITIONS,
   'pool': ('cls', 'mean'),
@@ -47,7 +47,8 @@ def get_config(name):
       'mlp_ratio': 4.0,
       **VARIANTS[name],
       'swiglu_align': 8,  # the hidden units are a multiple of it; 64 in DINOv3
-      'positions': 'learned',  # 'sincos', fixed; 'rope' as in DINOv3; 'rope_axial' as in CroCo v2
+      # 'sincos', fixed; 'sincos_rows' in MoCo v3; 'rope' in DINOv3; 'rope_axial' in CroCo v2
+      'positions': 'learned',
       'position_offset': 0.0,  # see positions.resize_positions, for images of other sizes
       'position_antialias': False,
       'rope_base': 100.0,
@@ -181,8 +182,9 @@ class ViT(nn.Module):
     if self.positions.startswith('rope'):
       return None
     own, extra = (self.image_size // self.patch_size,) * 2, int(self.class_token)
-    if self.positions == 'sincos':
-      table = jnp.pad(sincos_positions(*own, self.dim), ((extra, 0), (0, 0)))
+    if self.positions.startswith('sincos'):
+      grid_table = sincos_positions(*own, self.dim, rows_first=self.positions == 'sincos_rows')
+      table = jnp.pad(grid_table, ((extra, 0), (0, 0)))
     else:
       table = self.param('pos_embed', token_init, (extra + own[0] * own[1], self.dim))
     patches = positions.resize_positions(

@@ -10,7 +10,7 @@ does so for a ViT only; batch statistics are those of each view by itself.
 
 For a ViT use `preset=imagenet_vit`: sine-cosine positions, 12 heads, and a patch projection that
 keeps its random weights (section 4.2). With another preset, `encoder=vit_small` needs
-`--config.method.freeze_patch_embed --config.encoder.positions=sincos` for the same.
+`--config.method.freeze_patch_embed --config.encoder.positions=sincos_rows` for the same.
 """
 
 import jax.numpy as jnp
@@ -57,7 +57,7 @@ def get_config(preset='imagenet'):
         ),
       ),
       'imagenet_vit': dict(
-        encoder=dict(name='vit_small', heads=12, positions='sincos'),
+        encoder=dict(name='vit_small', heads=12, positions='sincos_rows'),
         batch_size=4096,
         epochs=300,
         optim=dict(
