@@ -74,7 +74,10 @@ def pytest_runtest_setup(item):
   """Forgets the compiled programs of the group before: with all of them in it, a process dies."""
   group = item.get_closest_marker('xdist_group').args[0]
   if item.session.stash.get(GROUP, group) != group:
-    for name, caches in {'small': ('make', 'trace'), 'losscheck': ('compiled',)}.items():
+    for name, caches in {
+      'small': ('_make', 'gradient', 'viewed', 'trace'),
+      'losscheck': ('compiled',),
+    }.items():
       if name in sys.modules:
         for cache in caches:
           getattr(sys.modules[name], cache).cache_clear()

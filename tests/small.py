@@ -8,6 +8,7 @@ import optax
 
 from ssljax import config, methods, probing, program, sharding
 from ssljax.data import pipeline
+from ssljax.method import make_gradient
 from ssljax.program import with_own_partners
 
 ROWS, SIZE = 16, 16
@@ -114,9 +115,13 @@ class Made(program.Program):
   source = SOURCE
 
 
-@functools.cache
 def make(name, data=1, fsdp=1, dtype='float32', micro_batches=1):
   """The compiled program of a method, one for all tests that ask for the same."""
+  return _make(name, data, fsdp, dtype, micro_batches)
+
+
+@functools.cache
+def _make(name, data, fsdp, dtype, micro_batches):
   c = small_config(name, compute_dtype=dtype, micro_batches=micro_batches)
   mesh = sharding.make_mesh(data, fsdp, jax.devices()[: data * fsdp])
   source = SOURCES[methods.available()[name]]
@@ -180,6 +185,19 @@ def run(program, train_state, start, stop):
     )
     losses.append(float(metrics['loss']))
   return train_state, losses
+
+
+@functools.cache
+def gradient(name, micro_batches):
+  """The compiled value and gradient of a method's loss: see `method.make_gradient`."""
+  return jax.jit(make_gradient(make(name).method, micro_batches))
+
+
+@functools.cache
+def viewed(name):
+  """A batch as the loss gets it, of NumPy arrays."""
+  program = make(name)
+  return jax.device_get(jax.jit(program.method.views)(key(), seen(program)))
 
 
 BATCHES = 3

@@ -9,7 +9,6 @@ import pytest
 import small
 
 from ssljax import checkpoint, methods, sharding
-from ssljax.method import make_gradient
 
 pytestmark = pytest.mark.parametrize('name', small.NAMES)
 
@@ -50,12 +49,12 @@ def test_steps_are_finite_stable_and_compile_once(name):
 def test_every_parameter_gets_a_gradient_or_a_reason(name):
   program = small.make(name)
   _, grads, _ = small.first_step(program, small.placed(program))
-  for path, gradient in jax.tree_util.tree_leaves_with_path(grads):
+  for path, gradient in jax.tree_util.tree_leaves_with_path(jax.device_get(grads)):
     path = sharding.path_name(path)
     reasons = [why for pattern, why in program.method.frozen.items() if re.search(pattern, path)]
-    moved = float(jnp.abs(gradient).max()) > 0
+    moved = bool(gradient.any())
     assert moved != bool(reasons), f'{path}: gradient {moved}, frozen {reasons}'
-    assert bool(jnp.isfinite(gradient).all()), path
+    assert np.isfinite(gradient).all(), path
 
 
 def test_eight_devices_equal_one(name):
@@ -81,9 +80,12 @@ def test_stopped_and_resumed_is_the_same_to_the_bit(name, tmp_path):
 def test_bfloat16_runs_and_is_near(name):
   exact, half = small.make(name), small.make(name, dtype='bfloat16')
   _, wanted = small.run(exact, exact.init(small.key()), 0, 1)
-  state, seen = small.run(half, half.init(small.key()), 0, 3)
+  state, seen = small.run(half, exact.init(small.key()), 0, 3)
   np.testing.assert_allclose(seen[0], wanted[0], rtol=0.05)
   assert np.isfinite(seen).all()
+  assert jax.tree.map(lambda x: (x.shape, x.dtype), state) == jax.tree.map(
+    lambda x: (x.shape, x.dtype), half.abstract
+  )
   assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(state.params))
 
 
@@ -93,32 +95,24 @@ def test_accumulated_step_is_the_big_batch_step(name):
   program = small.make(name)
   if program.method.forward is None:
     pytest.skip(f'{name} brings its own step')
-  batch = small.seen(program, repeat=2)
   train_state = program.init(small.key())
-  view_rng, loss_rng = jax.random.split(small.key())
-  batch = jax.jit(program.method.views)(view_rng, batch)
-  batch = jax.tree.map(lambda x: jnp.repeat(x[::2], 2, axis=0), batch)
-  found = [
-    jax.jit(make_gradient(program.method, n))(
-      train_state.params, train_state.state, batch, loss_rng, 0
-    )
+  batch = jax.tree.map(lambda x: x[::2].repeat(2, axis=0), small.viewed(name))
+  whole, parts = [
+    small.gradient(name, n)(train_state.params, train_state.state, batch, small.key(1), 0)
     for n in (1, 2)
   ]
-  (whole, (_, _)), wanted = found[0]
-  (parts, (_, _)), seen = found[1]
-  np.testing.assert_allclose(parts, whole, rtol=1e-5)
-  assert_close(seen, wanted, 1e-4)
+  np.testing.assert_allclose(parts[0][0], whole[0][0], rtol=1e-5)
+  assert_close(parts[1], whole[1], 1e-4)
 
 
 def test_order_of_the_batch_does_not_matter(name):
-  program = small.make(name)
-  train_state = program.init(small.key())
-  batch = jax.jit(program.method.views)(small.key(), small.seen(program))
+  train_state = small.make(name).init(small.key())
+  batch = small.viewed(name)
   order = np.random.default_rng(0).permutation(small.ROWS)
-  loss = jax.jit(program.method.loss)
-  wanted, _ = loss(train_state.params, train_state.state, batch, small.key(), 0)
-  shuffled = jax.tree.map(lambda x: x[order], batch)
-  seen, _ = loss(train_state.params, train_state.state, shuffled, small.key(), 0)
+  (wanted, _), (seen, _) = [
+    small.gradient(name, 1)(train_state.params, train_state.state, x, small.key(), 0)[0]
+    for x in (batch, jax.tree.map(lambda x: x[order], batch))
+  ]
   np.testing.assert_allclose(seen, wanted, rtol=1e-5)
 
 
@@ -130,14 +124,14 @@ def test_embeds_each_example_by_itself(name):
   assert 'features' in named
   for feature, x in named.items():
     assert x.ndim == 2 and len(x) == small.ROWS and x.dtype == jnp.float32, feature
-    assert float(x.std(0).max()) > 0, feature
+    assert np.asarray(x).std(0).max() > 0, feature
   half = small.rows(program.method, source=program.source)
   half = jax.tree.map(lambda x: x[: small.ROWS // 2], half)
   alone = program.embed(
     train_state.params, train_state.state, sharding.put_batch(half, program.mesh)
   )
   np.testing.assert_allclose(
-    alone['features'], named['features'][: small.ROWS // 2], rtol=1e-4, atol=1e-5
+    alone['features'], np.asarray(named['features'])[: small.ROWS // 2], rtol=1e-4, atol=1e-5
   )
   if program.embed_views is not None:
     views = program.embed_views(train_state.params, train_state.state, batch, small.key())
