@@ -8,6 +8,10 @@ EXTRAS = {
   'notebooks': ['ipykernel', 'nbclient', 'nbformat'],
 }
 
+# pytest 9.2 keeps names of tests where pytest-xdist 3.8 does not change them: groups of tests that
+# share compiled programs would be scattered over the workers without a word.
+TEST = ['pytest>=8,<9.2', 'pytest-xdist>=3.5', 'ruff>=0.8']
+
 # To compare with other libraries' networks; not part of [test], for its size.
 PARITY = ['torch>=2.6', 'transformers>=5.23']
 
@@ -37,9 +41,7 @@ setup(
     'scikit-learn>=1.5',
     'scipy>=1.13',
   ],
-  extras_require=EXTRAS
-  | {'parity': PARITY}
-  | {'test': ['pytest>=8', 'pytest-xdist>=3.5', 'ruff>=0.8', *sum(EXTRAS.values(), [])]},
+  extras_require=EXTRAS | {'parity': PARITY} | {'test': [*TEST, *sum(EXTRAS.values(), [])]},
   classifiers=[
     'License :: OSI Approved :: Apache Software License',
     'Programming Language :: Python :: 3',
