@@ -7,8 +7,6 @@ from ssljax import data, methods, models, optim
 from ssljax.augment import image
 from ssljax.errors import InputError
 
-PRESETS = ('tiny', 'cifar', 'imagenet')
-
 
 def _parse(arg: str) -> tuple[str, str, dict[str, str]]:
   names, options = [], {}
@@ -42,7 +40,7 @@ def get_config(arg: str = 'simclr,digits') -> ConfigDict:
   module = methods.load(method_name)
   source = data.get_config(dataset)
   preset = options.get('preset', source.preset)
-  presets = (*PRESETS, *getattr(module, 'PRESETS', ()))
+  presets = methods.presets(method_name)
   if preset not in presets:
     raise InputError(f'preset is {preset!r}, wanted one of {", ".join(presets)}')
   settings = module.get_config(preset)
@@ -66,7 +64,7 @@ def get_config(arg: str = 'simclr,digits') -> ConfigDict:
       'report': True,
       'tensorboard': False,
       'eval': {
-        'protocols': ('knn-v1', 'linear-v1'),
+        'protocols': tuple(source.get('protocols', ('knn-v1', 'linear-v1'))),
         'train_examples': 10000,
         'test_examples': 10000,
         'batch_size': 256,

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from ssljax import sharding
 from ssljax.data import pipeline
 from ssljax.errors import InputError
-from ssljax.evaluators import label_free, protocols
+from ssljax.evaluators import graphs, label_free, protocols
 from ssljax.program import Program, with_own_partners
 
 
@@ -31,14 +31,11 @@ def extract(
   xs, indices, labels, images = [], [], [], []
   for batch in pipeline.eval_batches(source, batch_size, limit):
     valid, label = batch.pop('valid'), batch.pop('label', None)
-    local = share(batch)
-    named = program.embed(
-      train_state.params, train_state.state, sharding.put_batch(local, program.mesh)
-    )
+    named = program.embed(train_state.params, train_state.state, place(batch, source, program))
     if feature not in named:
       raise InputError(f'eval.feature is {feature!r}, wanted one of {", ".join(named)}')
     xs.append(np.asarray(jax.device_get(named[feature]), np.float32)[valid])
-    indices.append(batch['index'][valid])
+    indices.append(batch['index'].reshape(-1)[valid])
     if label is not None:
       labels.append(label[valid])
     if 'image' in batch and sum(map(len, images)) < 2000:
@@ -49,6 +46,13 @@ def extract(
     np.concatenate(labels) if labels else None,
     np.concatenate(images) if images else None,
   )
+
+
+def place(batch, source, program: Program):
+  """A host batch on the devices: this process's rows of it, or all of a whole graph."""
+  if getattr(source, 'whole', False):
+    return sharding.put_replicated(batch, program.mesh)
+  return sharding.put_batch(share(batch), program.mesh)
 
 
 def share(batch):
@@ -119,6 +123,8 @@ def evaluate(
   Returns metrics such as 'knn-v1/learned', 'knn-v1/random', 'knn-v1/raw', 'rankme', and the test
   features. Where the data has no labelled test split nothing is probed.
   """
+  if hasattr(sources['train'], 'collate'):
+    return _evaluate_graphs(program, train_state, sources['train'], config, key, baselines)
   settings = config.eval
   common = {'batch_size': settings.batch_size, 'feature': settings.feature}
   probed = sources['test'] is not None
@@ -147,3 +153,28 @@ def evaluate(
     )
     metrics |= score(*inputs, 'raw')
   return metrics, test
+
+
+def _evaluate_graphs(program, train_state, source, config, key, baselines):
+  """Nodes of one graph, or graphs: all of them are embedded, and the protocols split them."""
+  settings = config.eval
+
+  def features(state):
+    return extract(
+      program, state, source, limit=len(source), batch_size=settings.batch_size,
+      feature=settings.feature,
+    )  # fmt: skip
+
+  def score(x, which):
+    if source.label is None:
+      return {}
+    found = graphs.run(x, source.label, source.split, settings.protocols, seed=config.seed)
+    return {f'{name}/{which}': value for name, value in found.items()}
+
+  learned = features(train_state)
+  metrics = score(learned.x, 'learned') | without_labels(program, train_state, learned, key=key)
+  if baselines and 'random' in settings.baselines:
+    metrics |= score(features(program.init(key)).x, 'random')
+  if baselines and 'raw' in settings.baselines:
+    metrics |= score(source.raw(), 'raw')
+  return metrics, learned

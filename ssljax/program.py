@@ -36,11 +36,14 @@ class Program(NamedTuple):
   refresh: Callable | None
 
 
-def make_method(config: ConfigDict, *, steps: int, num_examples: int) -> Method:
+def make_method(
+  config: ConfigDict, *, steps: int, num_examples: int, num_classes: int = 0
+) -> Method:
   """The method with its networks; fills in the run's facts that its config asks for by name."""
   settings = config.method.copy_and_resolve_references()
-  for field, value in (('total_steps', steps), ('num_examples', num_examples)):
-    if field in settings:
+  facts = {'total_steps': steps, 'num_examples': num_examples, 'num_classes': num_classes}
+  for field, value in facts.items():
+    if field in settings and (value or settings[field] is None):
       settings[field] = value
   if config.compute_dtype not in DTYPES:
     raise InputError(
@@ -54,6 +57,9 @@ def make_method(config: ConfigDict, *, steps: int, num_examples: int) -> Method:
 
 def example_batch(source, rows: int, labels: bool = False) -> dict[str, jax.ShapeDtypeStruct]:
   """The shapes of a batch as training gets it: labels are for evaluators unless asked for."""
+  if hasattr(source, 'collate'):
+    whole = pipeline.inputs(source.example(rows), labels)
+    return {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in whole.items()}
   batch = {
     name: jax.ShapeDtypeStruct((rows, *value.shape), value.dtype)
     for name, value in pipeline.inputs(source[0], labels).items()
@@ -79,15 +85,56 @@ def with_own_partners(method: Method, batch):
   return batch | own
 
 
+def check_level(config: ConfigDict, source) -> None:
+  """Raises InputError if the method is not for what the data has: images, nodes, graphs."""
+  name, wanted = config.method.name, getattr(methods.load(config.method.name), 'LEVEL', None)
+  level = getattr(source, 'level', None)
+  if wanted is None and level is None:
+    return
+  wanted = wanted and tuple(w for w in wanted if w == config.method.get('level', w))
+  if wanted is None or level not in wanted:
+    kinds = {
+      'node': 'one graph, its nodes the examples',
+      'graph': 'a set of graphs',
+      None: 'no graph',
+    }
+    asked = ' or '.join(kinds[w] for w in wanted) if wanted else 'no graphs'
+    raise InputError(f'data {config.data.name} is {kinds[level]}, and method {name} wants {asked}')
+
+
+def check_packs(source, config: ConfigDict, devices: int) -> None:
+  """Raises InputError if batches of graphs cannot be dealt to devices and micro-batches."""
+  if source.whole:
+    if config.batch_size != len(source) or config.micro_batches > 1:
+      raise InputError(
+        f'batch_size is {config.batch_size} and micro_batches {config.micro_batches}, wanted '
+        f'{len(source)} and 1: a batch is the whole graph'
+      )
+  elif source.packs % (devices * config.micro_batches) or config.batch_size % source.packs:
+    raise InputError(
+      f'data.packs is {source.packs}, wanted a multiple of {devices} devices x '
+      f'{config.micro_batches} micro_batches that divides batch_size {config.batch_size}'
+    )
+
+
 def make_program(config: ConfigDict, mesh: Mesh, source, *, steps: int) -> Program:
   """Compiles nothing yet; every function is jitted with the shardings of the mesh."""
-  devices = mesh.size
-  if config.batch_size % (devices * config.micro_batches):
+  check_level(config, source)
+  devices, whole_batch = mesh.size, getattr(source, 'whole', False)
+  if hasattr(source, 'collate'):
+    check_packs(source, config, devices)
+  elif config.batch_size % (devices * config.micro_batches):
     raise InputError(
       f'batch_size is {config.batch_size}, wanted a multiple of {devices} devices x '
       f'{config.micro_batches} micro_batches'
     )
-  method = make_method(config, steps=steps, num_examples=len(source))
+  label = getattr(source, 'label', None)
+  method = make_method(
+    config,
+    steps=steps,
+    num_examples=len(source),
+    num_classes=0 if label is None else int(label.max()) + 1,
+  )
   tx = optim.make(
     config.optim, total_steps=steps, batch_size=config.batch_size, frozen=method.frozen
   )
@@ -108,7 +155,8 @@ def make_program(config: ConfigDict, mesh: Mesh, source, *, steps: int) -> Progr
       rng = jax.random.fold_in(jax.random.fold_in(key, train_state.step), SELECT)
       chosen = method.select(train_state.state, batch['index'], rng)
     kept = pipeline.inputs(resident, method.labels)
-    batch = jax.lax.with_sharding_constraint(gather(batch, kept, chosen), split)
+    batch = gather(batch, kept, chosen)
+    batch = jax.lax.with_sharding_constraint(batch, whole if whole_batch else split)
     return train_step(train_state, batch, key)
 
   return Program(

@@ -38,6 +38,7 @@ def train(config: ConfigDict, folder: str | os.PathLike) -> dict | None:
   mesh = sharding.make_mesh(config.mesh.data, config.mesh.fsdp)
   sources, resident = open_data(config, mesh, say)
   steps = configs.total_steps(config, len(sources['train']))
+  sources['train'] = pipeline.fitted(sources['train'], config, steps)
   program = make_program(config, mesh, sources['train'], steps=steps)
   key = sharding.make_key(config.seed, mesh)
   if program.method.labels and 'label' not in sources['train'][0]:
@@ -164,6 +165,9 @@ def open_data(config: ConfigDict, mesh, say):
 def make_batches(program: Program, source, resident, config: ConfigDict, start: int, watch: Watch):
   """Yields device batches from step `start` on, in an order that only (seed, step) decides."""
   size, me, count = config.batch_size, jax.process_index(), jax.process_count()
+  if getattr(source, 'whole', False):
+    batch = pipeline.inputs(source.collate(np.arange(len(source))), program.method.labels)
+    yield from itertools.repeat(sharding.put_replicated(batch, program.mesh))
   if not resident:
     stream = pipeline.stream(
       source,

@@ -43,10 +43,23 @@ def index_batch(n: int, batch_size: int, seed: int, step: int) -> np.ndarray:
 
 def fits(source: Source, config: ConfigDict) -> bool:
   """Whether the set is to be kept on the devices: `resident`, or if 'auto' its bytes."""
+  if hasattr(source, 'collate'):
+    return False
   if config.resident != 'auto':
     return config.resident == 'yes'
   size = sum(array.nbytes for array in inputs(source[0], labels=False).values())
   return len(source) * size <= config.resident_bytes
+
+
+def fitted(source: Source, config: ConfigDict, steps: int):
+  """A source that makes its own batches, made for those of this run; others as they are."""
+  if not hasattr(source, 'collate'):
+    return source
+  size, packs = config.batch_size, 1 if source.whole else config.data.packs
+  if packs < 1 or size % packs:
+    raise InputError(f'data.packs is {packs}, wanted a divisor of batch_size {size}')
+  indices = (index_batch(len(source), size, config.seed, step) for step in range(steps))
+  return source.fitted([np.arange(len(source))] if source.whole else indices, packs)
 
 
 def inputs(arrays: Mapping, labels: bool) -> dict:
@@ -126,6 +139,8 @@ def stream(
 
 def _read_step(source, batch_size, seed, rows, labels, step) -> Batch:
   index = index_batch(len(source), batch_size, seed, step)[rows]
+  if hasattr(source, 'collate'):
+    return inputs(source.collate(index), labels) | {'skipped': np.zeros(1, np.int32)}
   if isinstance(source, ArraySource):
     batch = {name: array[index] for name, array in inputs(source.arrays, labels).items()}
     return batch | {'index': index, 'skipped': np.zeros_like(index)}
@@ -152,6 +167,9 @@ def eval_batches(source: Source, batch_size: int, limit: int | None = None) -> I
   `valid` bool [B], which is False for an example that cannot be read and for what fills the last
   batch up; their rows are zero.
   """
+  if hasattr(source, 'collate'):
+    yield from source.eval_batches(batch_size, limit)
+    return
   n = len(source)
   chosen = np.arange(n, dtype=np.int32)
   if limit is not None and limit < n:

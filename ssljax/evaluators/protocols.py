@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from ssljax.errors import InputError
-from ssljax.evaluators import clustering, dense, knn, linear
+from ssljax.evaluators import clustering, dense, graphs, knn, linear
 from ssljax.evaluators._arrays import draw_per_class, probe_arrays
 
 
@@ -139,6 +139,8 @@ def describe(name: str) -> dict:
   if name in DENSE:
     common = {'metric': DENSE_METRICS, 'features': 'frozen, float32', 'labels_per_class': 'all'}
     return {'protocol': name, **_DENSE_DEFINITIONS[name], **common}
+  if name in graphs.PROTOCOLS:
+    return {'protocol': name, **graphs.DEFINITIONS[name], 'features': 'frozen, float32'}
   base, labels, metric = parse(name)
   metrics = METRICS.get(base, _ACCURACY)
   return {

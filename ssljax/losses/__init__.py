@@ -36,6 +36,16 @@ from ssljax.losses._distillation import byol, cosine_regression, simsiam
 from ssljax.losses._dynamics import msbreg
 from ssljax.losses._equivariant import care, sie, trajectory
 from ssljax.losses._gaussian import lejepa, sigreg
+from ssljax.losses._graph import (
+  dgi,
+  global_global,
+  grace,
+  graphcl,
+  local_global,
+  skip_gram,
+  weighted_info_nce,
+)
+from ssljax.losses._graph_masked import bandana, cluster_sharpening, edge_bce, hypeboy, sce, vgae
 from ssljax.losses._kernel import kernel_info_nce
 from ssljax.losses._layout import focal, selfdocseg
 from ssljax.losses._manifold import emp_ssl, mmcr
@@ -62,10 +72,12 @@ from ssljax.losses._whitening import w_mse
 __all__ = [
   'all4one',
   'amdim',
+  'bandana',
   'barlow_twins',
   'byol',
   'care',
   'cim',
+  'cluster_sharpening',
   'cmd_bags',
   'cmd_regions',
   'cosine_regression',
@@ -77,19 +89,26 @@ __all__ = [
   'deepcluster_v2',
   'deepercluster',
   'densecl',
+  'dgi',
   'dino',
   'directclr',
   'distance_correlation',
+  'edge_bce',
   'emp_ssl',
   'feature_contrast',
   'focal',
+  'global_global',
+  'grace',
   'gram',
+  'graphcl',
+  'hypeboy',
   'i_jepa',
   'ibot_patch',
   'info_nce',
   'kernel_info_nce',
   'koleo',
   'lejepa',
+  'local_global',
   'mae',
   'mixed_barlow_twins',
   'mls',
@@ -109,11 +128,13 @@ __all__ = [
   'sar_jepa',
   'scan',
   'scan_selflabel',
+  'sce',
   'selfdocseg',
   'sie',
   'sigreg',
   'simmim',
   'simsiam',
+  'skip_gram',
   'sscd',
   'supcon',
   'swav',
@@ -125,6 +146,8 @@ __all__ = [
   'udi_target',
   'uncertainty_weighted',
   'update_center',
+  'vgae',
   'vicreg',
   'w_mse',
+  'weighted_info_nce',
 ]

@@ -18,6 +18,17 @@ def available() -> dict[str, str]:
   return dict(sorted(found.items()))
 
 
+# What every method of a modality has settings for; a method has its own further ones in PRESETS.
+PRESETS = {'graph': ('tiny',)}
+COMMON_PRESETS = ('tiny', 'cifar', 'imagenet')
+
+
+def presets(name: str) -> tuple[str, ...]:
+  """The presets of a method."""
+  module = load(name)
+  return (*PRESETS.get(available()[name], COMMON_PRESETS), *getattr(module, 'PRESETS', ()))
+
+
 def load(name: str):
   """The module of a method; raises InputError with the nearest name if there is none."""
   found = available()

@@ -2,8 +2,19 @@
 
 from ssljax.ops._blocks import block_mask
 from ssljax.ops._check import as_float, check_shape
+from ssljax.ops._eigen import leading_eigenvectors
 from ssljax.ops._fourier import dft2, idft2
 from ssljax.ops._gradient_ratio import gradient_ratio
+from ssljax.ops._graph import (
+  aggregate,
+  at_nodes,
+  degrees,
+  edge_softmax,
+  edge_weights,
+  masked_mean,
+  readout,
+  shuffle_nodes,
+)
 from ssljax.ops._hog import hog
 from ssljax.ops._kmeans import kmeans
 from ssljax.ops._layout import layout_mask, objects
@@ -19,15 +30,23 @@ from ssljax.ops._patches import patchify, unpatchify
 from ssljax.ops._permute import permutations, random_partner
 from ssljax.ops._places import image_places, place_weights, stratified_places
 from ssljax.ops._sinkhorn import sinkhorn
+from ssljax.ops._walks import are_joined, distinct, neighbour, row_starts, walks
 from ssljax.ops._whitening import whiten
 
 __all__ = [
+  'aggregate',
+  'are_joined',
   'as_float',
+  'at_nodes',
   'block_mask',
   'block_size',
   'check_shape',
   'cosine_ramp',
+  'degrees',
   'dft2',
+  'distinct',
+  'edge_softmax',
+  'edge_weights',
   'ema',
   'enqueue',
   'gradient_ratio',
@@ -39,11 +58,14 @@ __all__ = [
   'l2_normalize',
   'lay_blocks',
   'layout_mask',
+  'leading_eigenvectors',
   'linear_ramp',
   'mask_pixels',
+  'masked_mean',
   'multiblock_count',
   'multiblock_mask',
   'nearest',
+  'neighbour',
   'objects',
   'outliers',
   'patchify',
@@ -51,12 +73,16 @@ __all__ = [
   'place_weights',
   'random_mask',
   'random_partner',
+  'readout',
   'remember',
   'restore_tokens',
+  'row_starts',
+  'shuffle_nodes',
   'sinkhorn',
   'stratified_places',
   'take_tokens',
   'unit_mask',
   'unpatchify',
+  'walks',
   'whiten',
 ]

@@ -1,0 +1,170 @@
+"""Graphs from a file: an .npz, a folder of a TU data set, or a LINQS .content file.
+
+An .npz of one graph has `edges` [E, 2] and features `x` [N, F], or those as a sparse matrix,
+`x_indptr`, `x_indices`, `x_data`, `x_shape`; `y` [N] labels (-1: unknown) and `train_idx`,
+`val_idx`, `test_idx` its split. One of many graphs has, with `data.set` before each name if given,
+`edges` of nodes numbered through, `node_offsets` [G + 1], `node_label` [N], `y` [G] and `fold`
+[G]. A hypergraph has `members`, the nodes of all hyperedges one after another, and `offsets`, where
+each begins. `NAME_A.txt`, `NAME_graph_indicator.txt` and so on are a TU folder; `NAME.content` with
+`NAME.cites` beside it is how LINQS gives citation graphs. Planetoid's own `ind.*` files are pickled
+and are not read: nothing pickled ever is.
+"""
+
+import pathlib
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from ssljax.data import graphs, source
+from ssljax.errors import InputError
+
+
+def get_config(name: str = 'graph') -> ConfigDict:
+  """path: of the file or folder. set: which of several sets a file has. directed: whether edges go
+  one way. normalize: whether rows of features are divided by their sum. packs: into how many
+  unions of graphs a batch is packed, a multiple of the devices."""
+  config = source.base_config(
+    name, preset='tiny', path='', set='', directed=False, normalize=True, packs=1
+  )
+  with config.unlocked():
+    config.protocols = ('node-public-v1', 'node-random-v1')
+  return config
+
+
+def load(config: ConfigDict, split: str) -> graphs.GraphSource | None:
+  """The graph or graphs; there is no test split, the protocols make theirs."""
+  if split == 'test':
+    return None
+  path = pathlib.Path(config.path)
+  if not config.path or not path.exists():
+    raise InputError(f'data.path is {config.path!r}, and there is no such file or folder')
+  if path.is_dir():
+    return _tu_folder(path, config)
+  if path.suffix == '.content':
+    return _linqs(path, config)
+  if path.suffix != '.npz':
+    raise InputError(f'data.path is {path}, wanted .npz, .content, or the folder of a TU set')
+  try:
+    with np.load(path, allow_pickle=False) as file:
+      prefix = f'{config.set}_' if config.set else ''
+      arrays = {k.removeprefix(prefix): file[k] for k in file.files if k.startswith(prefix)}
+  except (OSError, ValueError, EOFError) as error:
+    raise InputError(f'{path} cannot be read, it is damaged or no file of arrays') from error
+  return from_arrays(arrays, config, where=str(path))
+
+
+def from_arrays(arrays: dict, config: ConfigDict, *, where: str) -> graphs.GraphSource:
+  """A source of the arrays of an .npz; raises InputError for what does not fit."""
+  many, hyper = 'node_offsets' in arrays, 'members' in arrays
+  if not (hyper or 'edges' in arrays):
+    sets = sorted({k.rsplit('_edges', 1)[0] for k in arrays if k.endswith('_edges')})
+    sets += sorted({k.rsplit('_members', 1)[0] for k in arrays if k.endswith('_members')})
+    hint = f': data.set is one of {", ".join(sets)}' if sets else ''
+    raise InputError(f'{where} has no edges{hint or ", wanted edges [E, 2]"}')
+  x = _features(arrays, config, where)
+  if many:
+    offsets = arrays['node_offsets']
+    if x is None and 'node_label' in arrays:
+      x = np.eye(int(arrays['node_label'].max()) + 1, dtype=np.float32)[arrays['node_label']]
+      # One label for all says nothing: the degree, as in the papers.
+      x = None if x.shape[1] == 1 else x
+    return graphs.make(
+      arrays['edges'], int(offsets[-1]), x=x, label=_label(arrays), offsets=offsets,
+      level='graph', where=where, directed=config.directed,
+      split={'fold': arrays['fold']} if 'fold' in arrays else {},
+    )  # fmt: skip
+  split = {n: arrays[f'{n}_idx'] for n in ('train', 'val', 'test') if f'{n}_idx' in arrays}
+  if hyper:
+    return _hypergraph(arrays, x, where)
+  edges, label = arrays['edges'], _label(arrays)
+  count = len(x) if x is not None else len(label) if label is not None else int(edges.max()) + 1
+  return graphs.make(
+    edges, count, x=x, label=label, split=split, where=where, directed=config.directed
+  )
+
+
+def _hypergraph(arrays, x, where):
+  members, offsets = arrays['members'], arrays['offsets']
+  if x is None:
+    raise InputError(f'{where} is a hypergraph without features, wanted x')
+  sizes = np.diff(offsets)
+  if (
+    len(members) != offsets[-1] or (sizes < 1).any() or members.min() < 0 or members.max() >= len(x)
+  ):
+    raise InputError(f'{where}: members and offsets do not describe hyperedges of {len(x)} nodes')
+  of = np.repeat(np.arange(len(sizes)), sizes)
+  # Both as the incidence (node, hyperedge) and as the graph that joins all members of one.
+  pairs = [np.stack(np.meshgrid(m, m), -1).reshape(-1, 2) for m in np.split(members, offsets[1:-1])]
+  split = {}
+  if 'split1_train' in arrays:
+    train, test = arrays['split1_train'], arrays['split1_test']
+    split = {'train': train, 'val': train, 'test': test}
+  return graphs.make(
+    np.concatenate(pairs), len(x), x=x, label=_label(arrays), split=split, where=where,
+    extra={'member': members.astype(np.int32), 'hyperedge': of.astype(np.int32)},
+  )  # fmt: skip
+
+
+def _label(arrays):
+  return arrays['y'].astype(np.int64) if 'y' in arrays else None
+
+
+def _features(arrays, config, where):
+  x = arrays.get('x')
+  if x is None and 'x_indptr' in arrays:
+    from scipy.sparse import csr_matrix
+
+    parts = arrays['x_data'], arrays['x_indices'], arrays['x_indptr']
+    try:
+      x = csr_matrix(parts, shape=tuple(arrays['x_shape'])).toarray()
+    except ValueError as error:
+      raise InputError(f'{where}: x_indptr, x_indices and x_data are no sparse matrix') from error
+  return _scaled(x, config)
+
+
+def _scaled(x, config):
+  if x is None or not config.normalize:
+    return x
+  return x / np.maximum(x.sum(1, keepdims=True), 1e-12)
+
+
+def _tu_folder(path, config):
+  name = path.name
+
+  def read(what, kind=np.int64):
+    file = path / f'{name}_{what}.txt'
+    try:
+      return np.loadtxt(file, delimiter=',', dtype=kind, ndmin=1) if file.exists() else None
+    except ValueError as error:
+      raise InputError(f'{file} is no list of numbers ({error})') from error
+
+  edges, of_node = read('A'), read('graph_indicator')
+  if edges is None or of_node is None:
+    raise InputError(f'{path} has no {name}_A.txt or {name}_graph_indicator.txt, wanted a TU set')
+  counts = np.bincount(of_node - 1)
+  label, nodes = read('graph_labels'), read('node_labels')
+  arrays = {'edges': edges - 1, 'node_offsets': np.concatenate([[0], np.cumsum(counts)])}
+  if label is not None:
+    arrays['y'] = np.unique(label, return_inverse=True)[1]
+  if nodes is not None:
+    arrays['node_label'] = np.unique(nodes, return_inverse=True)[1]
+  features = read('node_attributes', np.float32)
+  if features is not None and nodes is None:
+    arrays['x'] = features.reshape(len(of_node), -1)
+  return from_arrays(arrays, config, where=str(path))
+
+
+def _linqs(path, config):
+  rows = [line.split() for line in path.read_text().splitlines() if line.strip()]
+  cites = path.with_suffix('.cites')
+  if not rows or not cites.is_file():
+    raise InputError(f'{path} is empty, or there is no {cites.name} beside it')
+  number = {row[0]: i for i, row in enumerate(rows)}
+  x = np.array([row[1:-1] for row in rows], np.float32)
+  label = np.unique([row[-1] for row in rows], return_inverse=True)[1]
+  pairs = [line.split() for line in cites.read_text().splitlines() if line.strip()]
+  # Papers that are cited and not in the set are left out.
+  edges = [(number[a], number[b]) for a, b in pairs if a in number and b in number]
+  return graphs.make(
+    np.array(edges, np.int64), len(rows), x=_scaled(x, config), label=label, where=str(path)
+  )

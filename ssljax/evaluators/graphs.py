@@ -1,0 +1,176 @@
+"""Probes of nodes, graphs and pairs of nodes, as the papers on graphs do them."""
+
+import warnings
+
+import numpy as np
+
+from ssljax.errors import InputError
+
+PENALTIES = (0.1, 1.0, 10.0, 100.0, 1000.0)  # C of scikit-learn: inverse strengths
+SVM_PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0, 1000.0)
+SPLITS, TRAIN_SHARE, VALIDATION_SHARE, FOLDS = 20, 0.1, 0.1, 10
+
+DEFINITIONS = {
+  'node-public-v1': {
+    'classifier': 'multinomial logistic regression, L-BFGS, L2',
+    'splits': "the data's own training, validation and test nodes",
+    'C_grid': list(PENALTIES),
+    'C_chosen_by': 'validation accuracy, ties to the stronger penalty',
+    'transform': 'L2-normalised rows',
+    'metric': 'accuracy on the test nodes',
+  },
+  'node-random-v1': {
+    'classifier': 'multinomial logistic regression, L-BFGS, L2',
+    'splits': f'{SPLITS} random ones, 10% training, 10% validation, 80% test, drawn by seed',
+    'C_grid': list(PENALTIES),
+    'C_chosen_by': 'validation accuracy, ties to the stronger penalty',
+    'transform': 'L2-normalised rows',
+    'metric': 'mean accuracy on the test nodes; -std: the standard deviation over splits',
+  },
+  'graph-svm-v1': {
+    'classifier': 'support vector machine, radial kernel of width by variance',
+    'splits': f'{FOLDS} stratified folds, shuffled by seed',
+    'C_grid': list(SVM_PENALTIES),
+    'C_chosen_by': 'accuracy on the fold after the tested one, then a fit on all but the tested',
+    'transform': 'none',
+    'metric': 'mean accuracy over folds; -std: the standard deviation over folds',
+  },
+}
+
+
+def _rows(x):
+  return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+
+
+def fit_nodes(x, y, train, val, test) -> float:
+  """Test accuracy of logistic regression on rows at length one, its penalty chosen on `val`."""
+  from sklearn.exceptions import ConvergenceWarning
+  from sklearn.linear_model import LogisticRegression
+
+  x, best = _rows(x), (-1.0, None)
+  with warnings.catch_warnings():
+    warnings.simplefilter('ignore', ConvergenceWarning)  # a weak penalty needs no last digit
+    for penalty in PENALTIES:
+      model = LogisticRegression(C=penalty, max_iter=300).fit(x[train], y[train])
+      score = model.score(x[val], y[val])
+      if score > best[0]:
+        best = score, model
+  return float(best[1].score(x[test], y[test]))
+
+
+def node_public_v1(x, y, split, *, seed: int = 0) -> dict[str, float]:
+  """Accuracy of `fit_nodes` on the data's own split.
+
+  Raises InputError if the data has none.
+  """
+  missing = [name for name in ('train', 'val', 'test') if name not in split]
+  if missing:
+    raise InputError(f'node-public-v1 needs a split of the nodes, and {missing[0]} is missing')
+  return {'accuracy': fit_nodes(x, y, *(split[name] for name in ('train', 'val', 'test')))}
+
+
+def node_random_v1(x, y, split, *, seed: int = 0) -> dict[str, float]:
+  """Mean and deviation of `fit_nodes` over 20 random splits of the labelled nodes, 10/10/80%."""
+  labelled, scores = np.flatnonzero(y >= 0), []
+  first, second = (
+    max(1, int(len(labelled) * share)) for share in (TRAIN_SHARE, TRAIN_SHARE + VALIDATION_SHARE)
+  )
+  for i in range(SPLITS):
+    order = np.random.default_rng([seed, i]).permutation(labelled)
+    scores.append(fit_nodes(x, y, *np.split(order, [first, second])))
+  return {'accuracy': float(np.mean(scores)), 'std': float(np.std(scores))}
+
+
+def graph_svm_v1(x, y, split, *, seed: int = 0) -> dict[str, float]:
+  """Mean and deviation over 10 stratified folds of a support vector machine's accuracy."""
+  from sklearn.model_selection import StratifiedKFold
+  from sklearn.svm import SVC
+
+  folds = [test for _, test in StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(x, y)]
+  scores = []
+  for i, test in enumerate(folds):
+    val = folds[(i + 1) % FOLDS]
+    inner = np.concatenate([folds[(i + k) % FOLDS] for k in range(2, FOLDS)])
+    found = [SVC(C=c).fit(x[inner], y[inner]).score(x[val], y[val]) for c in SVM_PENALTIES]
+    model = SVC(C=SVM_PENALTIES[int(np.argmax(found))])
+    outer = np.concatenate([inner, val])
+    scores.append(model.fit(x[outer], y[outer]).score(x[test], y[test]))
+  return {'accuracy': float(np.mean(scores)), 'std': float(np.std(scores))}
+
+
+PROTOCOLS = {
+  'node-public-v1': node_public_v1,
+  'node-random-v1': node_random_v1,
+  'graph-svm-v1': graph_svm_v1,
+}
+
+
+def run(x, y, split, names, *, seed: int = 0, num_classes: int | None = None) -> dict[str, float]:
+  """Scores of features x [N, D] by protocols, and 'kmeans-v1' -> {name: number}.
+
+  Further numbers of a protocol have theirs behind the name: 'node-random-v1-std'.
+
+  Raises InputError for a name that is none of these.
+  """
+  from ssljax.evaluators import clustering
+
+  found = {}
+  for name in names:
+    if name == 'kmeans-v1':
+      known = y >= 0
+      classes = num_classes or int(y.max()) + 1
+      numbers = clustering.kmeans_v1(
+        x[known], y[known], x[known], y[known], num_classes=classes, seed=seed
+      )
+    elif name in PROTOCOLS:
+      numbers = PROTOCOLS[name](x, y, split, seed=seed)
+    else:
+      raise InputError(
+        f'protocol: {name!r} seen, one of {", ".join([*PROTOCOLS, "kmeans-v1"])} wanted'
+      )
+    for metric, value in numbers.items():
+      found[name if metric == 'accuracy' else f'{name}-{metric}'] = value
+  return found
+
+
+def link_scores(z, edges, others) -> dict[str, float]:
+  """AUC and average precision of dot products of embeddings z [N, D] of pairs.
+
+  edges: int [E, 2], held out; others: int [M, 2], pairs that are none.
+  """
+  from sklearn.metrics import average_precision_score, roc_auc_score
+
+  pairs = np.concatenate([edges, others])
+  scores = (z[pairs[:, 0]] * z[pairs[:, 1]]).sum(1)
+  truth = np.arange(len(pairs)) < len(edges)
+  return {
+    'auc': float(roc_auc_score(truth, scores)),
+    'ap': float(average_precision_score(truth, scores)),
+  }
+
+
+def multi_label_f1(x, groups, train_share: float, *, seed: int = 0) -> dict[str, float]:
+  """Micro- and macro-F1 of one-against-rest logistic regression, as in DeepWalk's evaluation.
+
+  groups: bool [N, C]. As many of the likeliest labels are given to a test node as it has, as in
+  the papers (Perozzi et al. 2014, section 5).
+  """
+  from sklearn.linear_model import LogisticRegression
+  from sklearn.metrics import f1_score
+  from sklearn.multiclass import OneVsRestClassifier
+
+  order = np.random.default_rng(seed).permutation(len(x))
+  train, test = np.split(order, [int(train_share * len(x))])
+  present = groups[train].any(0)
+  model = OneVsRestClassifier(LogisticRegression(solver='liblinear'))
+  model.fit(x[train], groups[train][:, present])
+  chance = np.full((len(test), groups.shape[1]), -np.inf)
+  chance[:, present] = model.predict_proba(x[test])
+  given = np.zeros_like(groups[test])
+  ranks = np.argsort(-chance, axis=1)
+  for row, count in enumerate(groups[test].sum(1)):
+    given[row, ranks[row, :count]] = True
+  return {
+    f'{kind}_f1': float(f1_score(groups[test], given, average=kind, zero_division=0))
+    for kind in ('micro', 'macro')
+  }

@@ -1,0 +1,1 @@
+"""Methods on graphs; each module says in LEVEL what its examples may be."""

@@ -1,0 +1,116 @@
+"""MEOW: in a network of several kinds of nodes, one view has who is joined, the other through what.
+
+    groups: the nodes joined by one in-between (papers of one author); a meta-path is one kind
+    coarse = what arrives along meta-paths; fine = what arrives from the in-betweens, as contexts
+    loss = losses.weighted_info_nce(fine, coarse; itself, weights), nodes that clusterings put
+      together not being pushed apart
+
+Yu, Ge, Li, Zhou 2022, "Heterogeneous graph contrastive learning with meta-path contexts and
+adaptively weighted negative samples". `adaptive=True` is AdaMEOW: an MLP weighs each negative.
+Weights come from several k-means of the coarse view, one iteration each in every step from
+centroids that are kept. Features are both views' sum.
+"""
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from ssljax import losses, ops
+from ssljax.method import Method
+from ssljax.methods.graph import _common
+from ssljax.models import graph_heads, heads
+
+PAPER = 'Yu et al. 2022, Heterogeneous graph contrastive learning with meta-path contexts'
+FAMILY = 'contrastive'
+LEVEL = ('node',)
+PRESETS = ('acm',)
+
+
+def get_config(preset='acm'):
+  """'acm': sizes of section 5; 'tiny' is for a thousand nodes."""
+  width, epochs = {'acm': (64, 300), 'tiny': (64, 150)}[preset]
+  return ConfigDict(
+    dict(
+      encoder=dict(name='metapath', dim=width, drop=0.3),
+      batch_size=1,
+      epochs=epochs,
+      optim=_common.adam(1e-3),
+      method=dict(
+        temperature=0.5,
+        projector=(width, width),
+        anchors=512,
+        clusters=(4, 8, 16),  # of the clusterings
+        adaptive=False,
+      ),
+    )
+  )
+
+
+def make(config, nets):
+  encoder = nets['encoder']
+  projector = heads.mlp(config.projector, norm=None, activation=jax.nn.elu)
+  weigher = graph_heads.edge_mlp(config.projector[-1])
+
+  def views(rng, batch):
+    number = min(config.anchors, batch['x'].shape[1])
+    return {**batch, 'anchors': _common.random_pairs(rng, batch, number)[..., 0]}
+
+  def init(rng, batch):
+    rngs = jax.random.split(rng, 4)
+    params, stats = encoder.init(rngs[0], batch)
+    z = encoder.apply(params, stats, batch, train=False)[0]['features']
+    params = {'encoder': params, 'projector': projector.init(rngs[1], z)[0]}
+    projected = jnp.zeros((1, config.projector[-1]))
+    if config.adaptive:
+      params['weigher'], _ = weigher.init(rngs[2], projected, projected)
+    centroids = {
+      f'k{k}': ops.l2_normalize(
+        jax.random.normal(jax.random.fold_in(rngs[3], k), (k, config.projector[-1]))
+      )
+      for k in config.clusters
+    }
+    return params, {'stats': {'encoder': stats}, 'centroids': centroids}
+
+  def loss(params, state, batch, rng, step):
+    outputs, stats = encoder.apply(
+      params['encoder'], state['stats']['encoder'], batch, train=True, rng=rng
+    )
+    coarse, fine = (
+      ops.l2_normalize(
+        projector.apply(params['projector'], {}, outputs[n], train=True)[0].astype(jnp.float32)
+      )
+      for n in ('coarse', 'fine')
+    )
+    weight, centroids = apart(jax.lax.stop_gradient(coarse), state['centroids'], batch)
+    own = batch['anchors'][..., None] == jnp.arange(coarse.shape[1])
+    others = batch['nodes'][:, None] & ~own
+    if config.adaptive:
+      asked = ops.at_nodes(fine, batch['anchors'])[:, :, None]
+      logits, _ = weigher.apply(params['weigher'], {}, asked, coarse[:, None], train=True)
+      weight = jax.nn.sigmoid(logits)
+    value = losses.weighted_info_nce(
+      _common.flat(ops.at_nodes(fine, batch['anchors'])),
+      _common.flat(coarse),
+      _common.flat(own).astype(jnp.float32),
+      _common.flat(weight * others),
+      temperature=config.temperature,
+    )
+    return value, ({**state, 'stats': {'encoder': stats}, 'centroids': centroids}, {})
+
+  def apart(z, kept, batch):
+    """[P, S, N]: the share of clusterings that part an anchor and a node; the moved centroids."""
+    parted, moved, where = 0.0, {}, _common.flat(batch['nodes'])
+    for name, centroids in kept.items():
+      near = jnp.argmax(z @ centroids.T, -1)
+      mine = jax.nn.one_hot(_common.flat(near), len(centroids)) * where[:, None]
+      mean = ops.l2_normalize(mine.T @ _common.flat(z))
+      moved[name] = jnp.where(mine.sum(0)[:, None] > 0, mean, centroids)
+      anchors = jnp.take_along_axis(near, batch['anchors'], 1)
+      parted = parted + (anchors[..., None] != near[:, None]).astype(jnp.float32)
+    return parted / len(kept), moved
+
+  def embed(params, state, batch):
+    outputs, _ = encoder.apply(params['encoder'], state['stats']['encoder'], batch, train=False)
+    return {'features': _common.flat(outputs['features']).astype(jnp.float32)}
+
+  return Method(init=init, views=views, loss=loss, embed=embed)

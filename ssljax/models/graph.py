@@ -1,0 +1,165 @@
+"""Encoders of graphs: GCN, GAT, GIN, GraphSAGE, GAIN, SuperGAT's two attentions; of
+hypergraphs; and, to compare, MLPs of nodes by themselves."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from ssljax import ops
+from ssljax.errors import InputError
+from ssljax.models.graph_layers import GAIN, GAT, GCN, GIN, SAGE, HyperConv, norm_nodes
+from ssljax.net import Net, from_linen
+
+VARIANTS = {
+  'gcn': {'layer': 'gcn'},
+  'gat': {'layer': 'gat'},
+  'gin': {'layer': 'gin', 'activation': 'relu', 'norm': 'batch'},
+  'sage': {'layer': 'sage'},
+  'node_mlp': {'layer': 'linear', 'last_activation': False},
+  'hypergraph': {'layer': 'hyper'},
+  'gain': {'layer': 'gain', 'last_activation': False},
+  'supergat': {'layer': 'gat', 'attention': 'MX'},
+}
+CHOICES = {
+  'layer': ('gcn', 'gat', 'gin', 'sage', 'gain', 'linear', 'hyper'),
+  'activation': ('relu', 'prelu', 'elu', 'rrelu', 'leaky_relu', 'none'),
+  'norm': ('', 'batch', 'layer'),
+  'pool': ('sum', 'mean', 'max'),
+  'jump': ('last', 'concat'),
+  'attention': ('GO', 'MX', 'SD'),
+}
+
+
+def get_config(name):
+  """The options of an encoder with their defaults."""
+  config = {
+    'name': name,
+    'layer': '',
+    'dim': 256,  # of the features of a node, one layer's
+    'hidden': 0,  # of the layers before the last; 0: as `dim`
+    'depth': 2,
+    'heads': 4,  # of attention; hidden layers put them side by side, so each has hidden / heads
+    'last_heads': 1,  # of the last layer, averaged, or with `last_concat` side by side
+    'last_concat': False,
+    'attention': 'GO',
+    'activation': 'relu',
+    'last_activation': True,  # also behind the last layer
+    'norm': '',  # behind each layer, before the activation
+    'residual': False,
+    'drop': 0.0,  # of the features before each layer
+    'attention_drop': 0.0,
+    'mlp_norm': False,  # batch norm inside the layers of a GIN
+    'normalized': True,  # of a GCN: False takes the weights of edges as they are
+    'pool': 'sum',  # of nodes, to the features of a graph
+    'jump': 'last',  # or 'concat': features of all layers side by side
+  }
+  return ConfigDict(config | VARIANTS[name])
+
+
+def make(config, *, dtype) -> Net:
+  """Encoder of packs of graphs: {'features' [P, N, D], 'pooled' [P, G, D], 'layers': tuple of
+  [P, N, d], and with `pairs` 'pairs': logits of each layer}.
+
+  `apply` takes `pairs`, int [P, M, 2] (sender, receiver), of which a GAT also says what speaks for
+  an edge; and `diffusion` (steps, teleport), with which a GCN works on the graph's personalised
+  PageRank.
+
+  Raises InputError on an option that cannot be.
+  """
+  for field, choices in CHOICES.items():
+    if config[field] not in choices:
+      raise InputError(f'encoder.{field} is {config[field]!r}, wanted one of {", ".join(choices)}')
+  for field in ('dim', 'depth', 'heads', 'last_heads'):
+    if config[field] < 1:
+      raise InputError(f'encoder.{field} is {config[field]}, wanted at least 1')
+  hidden = config.hidden or config.dim
+  if config.layer == 'gat' and config.depth > 1 and hidden % config.heads:
+    raise InputError(f'encoder.heads is {config.heads}, wanted a divisor of the {hidden} channels')
+  options = {k: v for k, v in config.to_dict().items() if k != 'name'}
+  return from_linen(GNN(**{**options, 'hidden': hidden}, dtype=dtype))
+
+
+class GNN(nn.Module):
+  layer: str
+  dim: int
+  hidden: int
+  depth: int
+  heads: int
+  last_heads: int
+  last_concat: bool
+  attention: str
+  activation: str
+  last_activation: bool
+  norm: str
+  residual: bool
+  drop: float
+  attention_drop: float
+  mlp_norm: bool
+  normalized: bool
+  pool: str
+  jump: str
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, graph, *, train: bool, pairs=None, diffusion=(0, 0.0)):
+    x, layers, logits = graph['x'].astype(self.dtype), [], []
+    for i in range(self.depth):
+      last, before = i == self.depth - 1, x
+      x = nn.Dropout(self.drop, deterministic=not train)(x)
+      x = self.make_layer(i, last, x, graph, train, pairs, diffusion)
+      if pairs is not None and self.layer == 'gat':
+        x, found = x
+        logits.append(found)
+      if self.residual:
+        same = before.shape[-1] == x.shape[-1]
+        x += before if same else nn.Dense(x.shape[-1], use_bias=False, name=f'skip_{i}')(before)
+      x = norm_nodes(x, graph, self.norm, train, f'norm_{i}')
+      x = x if last and not self.last_activation else self.activate(x, f'act_{i}', train)
+      layers.append(x)
+    x = jnp.concatenate(layers, -1) if self.jump == 'concat' else x
+    outputs = {
+      'features': jnp.where(graph['nodes'][..., None], x, 0),
+      'pooled': ops.readout(x, graph, self.pool),
+      'layers': tuple(layers),
+    }
+    return outputs if pairs is None else outputs | {'pairs': tuple(logits)}
+
+  def make_layer(self, i, last, x, graph, train, pairs, diffusion):
+    dim, name = (self.dim if last else self.hidden), f'layer_{i}'
+    bias = self.norm != 'batch'  # which would take it away again
+    if self.layer == 'gcn':
+      return GCN(dim, self.normalized, *diffusion, use_bias=bias, name=name)(x, graph)
+    if self.layer == 'gin':
+      return GIN(dim, self.mlp_norm, use_bias=bias, name=name)(x, graph, train=train)
+    if self.layer == 'sage':
+      return SAGE(dim, name=name)(x, graph)
+    if self.layer == 'linear':
+      return nn.Dense(dim, use_bias=bias, dtype=x.dtype, name=name)(x)
+    if self.layer == 'hyper':
+      return HyperConv(dim, name=name)(x, graph)
+    if self.layer == 'gain':
+      return GAIN(dim, name=name)(x, graph)
+    heads = self.last_heads if last else self.heads
+    concat = self.last_concat or not last
+    width = dim // heads if concat else dim
+    return GAT(width, heads, concat, bias, self.attention, self.attention_drop, name=name)(
+      x, graph, train=train, pairs=pairs
+    )
+
+  def activate(self, x, name, train):
+    if self.activation == 'prelu':
+      slope = self.param(name, nn.initializers.constant(0.25), ())
+      return jnp.where(x >= 0, x, slope.astype(x.dtype) * x)
+    if self.activation == 'rrelu':  # Xu et al. 2015: a slope drawn anew in training
+      middle = (1 / 8 + 1 / 3) / 2
+      if not train or not self.has_rng('dropout'):
+        return jnp.where(x >= 0, x, middle * x)
+      slope = jax.random.uniform(self.make_rng('dropout'), x.shape, x.dtype, 1 / 8, 1 / 3)
+      return jnp.where(x >= 0, x, slope * x)
+    return {
+      'relu': nn.relu,
+      'elu': nn.elu,
+      'leaky_relu': lambda x: nn.leaky_relu(x, 0.01),
+      'none': lambda x: x,
+    }[self.activation](x)

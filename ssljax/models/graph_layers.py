@@ -1,0 +1,214 @@
+"""Layers on packs of padded graphs: messages from senders to receivers, see data.graphs."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from ssljax import ops
+from ssljax.models.norm import BatchNorm
+
+# Glorot et al. 2010, as in torch: of weights [inputs, outputs] and of attention vectors.
+glorot = nn.initializers.xavier_uniform()
+
+
+class GCN(nn.Module):
+  """Kipf & Welling 2017: y = D^-1/2 (A + I) D^-1/2 x W + b, with the weights of the edges in A.
+
+  normalized: False takes the weights as they are and adds no loops (a diffusion matrix).
+  diffusion_steps: > 0 puts the personalised PageRank matrix of the normalised graph in its place,
+    alpha sum_k (1 - alpha)^k A^k up to that k, with alpha `teleport`. It is applied step by step,
+    so no N x N array is made: Klicpera et al. 2019, equation 4.
+  """
+
+  dim: int
+  normalized: bool = True
+  diffusion_steps: int = 0
+  teleport: float = 0.2
+  use_bias: bool = True
+
+  @nn.compact
+  def __call__(self, x, graph):
+    x = nn.Dense(self.dim, use_bias=False, dtype=x.dtype, kernel_init=glorot, name='linear')(x)
+    weights = ops.edge_weights(graph)
+    if self.normalized:
+      scale = (jnp.maximum(ops.degrees(graph), 0) + 1) ** -0.5
+      weights = weights * ops.at_nodes(scale, graph['senders'])
+      scale = scale[..., None].astype(x.dtype)
+
+    def propagate(x):
+      messages = ops.at_nodes(x, graph['senders']) * weights[..., None].astype(x.dtype)
+      y = ops.aggregate(messages, graph['receivers'], x.shape[1])
+      return (y + x * scale) * scale if self.normalized else y
+
+    if self.diffusion_steps:
+      y = x
+      for _ in range(self.diffusion_steps):
+        y = (1 - self.teleport) * propagate(y) + self.teleport * x
+    else:
+      y = propagate(x)
+    if self.use_bias:
+      y = y + self.param('bias', nn.initializers.zeros, (self.dim,)).astype(x.dtype)
+    return y
+
+
+class GIN(nn.Module):
+  """Xu et al. 2019: y = MLP((1 + eps) x + sum of neighbours), a linear layer, ReLU, and another.
+
+  norm: whether batch norm is between the two. learned_eps: whether eps, 0 at first, is trained.
+  """
+
+  dim: int
+  norm: bool = False
+  learned_eps: bool = False
+  use_bias: bool = True
+
+  @nn.compact
+  def __call__(self, x, graph, *, train=False):
+    weights = ops.edge_weights(graph)[..., None].astype(x.dtype)
+    y = ops.aggregate(ops.at_nodes(x, graph['senders']) * weights, graph['receivers'], x.shape[1])
+    eps = self.param('eps', nn.initializers.zeros, ()) if self.learned_eps else 0.0
+    y = y + (1 + eps) * x
+    y = nn.Dense(self.dim, use_bias=not self.norm, dtype=x.dtype, name='linear_0')(y)
+    if self.norm:
+      y = norm_nodes(y, graph, 'batch', train, 'norm')
+    return nn.Dense(self.dim, use_bias=self.use_bias, dtype=x.dtype, name='linear_1')(nn.relu(y))
+
+
+class GAIN(nn.Module):
+  """Gharaee et al. 2021: y = MLP((1 + eps) x + sum of neighbours, each by its attention)."""
+
+  dim: int
+
+  @nn.compact
+  def __call__(self, x, graph):
+    ends = [ops.at_nodes(x, graph[name]) for name in ('receivers', 'senders')]
+    score = nn.Dense(1, use_bias=False, name='attention')(jnp.concatenate(ends, -1))
+    score = nn.leaky_relu(score.astype(jnp.float32), 0.2)
+    weights = ops.edge_softmax(score, graph['receivers'], graph['edges'], x.shape[1])
+    y = ops.aggregate(ends[1] * weights.astype(x.dtype), graph['receivers'], x.shape[1])
+    y = y + (1 + self.param('eps', nn.initializers.zeros, ())).astype(x.dtype) * x
+    y = nn.Dense(self.dim, dtype=x.dtype, name='linear_0')(y)
+    return nn.Dense(self.dim, dtype=x.dtype, name='linear_1')(nn.relu(y))
+
+
+class HyperConv(nn.Module):
+  """Of hypergraphs, UniGCN (Huang & Yang 2021): y_v = d_v^-1/2 sum_e d_e^-1/2 mean_{u in e} W x_u.
+
+  d_e is the mean degree of the members of e. The graph has 'member' and 'hyperedge' [P, I], int,
+  -1 in both for padding.
+  """
+
+  dim: int
+
+  @nn.compact
+  def __call__(self, x, graph):
+    x = nn.Dense(self.dim, use_bias=False, dtype=x.dtype, kernel_init=glorot, name='linear')(x)
+    real = graph['member'] >= 0
+    count = x.shape[1]
+    member = jnp.where(real, graph['member'], count - 1)
+    edges = graph['member'].shape[1]  # no more hyperedges than memberships
+    hyperedge = jnp.where(real, graph['hyperedge'], edges)  # dropped
+
+    def to_edges(values):
+      total = ops.aggregate(values * real[..., None], hyperedge, edges)
+      number = ops.aggregate(real[..., None].astype(values.dtype), hyperedge, edges)
+      return total / jnp.maximum(number, 1)
+
+    degree = ops.aggregate(real[..., None].astype(x.dtype), member, count)
+    of_edge = to_edges(ops.at_nodes(degree, member))
+    mean = to_edges(ops.at_nodes(x, member)) * jnp.maximum(of_edge, 1) ** -0.5
+    sent = ops.at_nodes(mean, jnp.minimum(hyperedge, edges - 1)) * real[..., None]
+    y = ops.aggregate(sent, member, count) * jnp.maximum(degree, 1) ** -0.5
+    return y + self.param('bias', nn.initializers.zeros, (self.dim,)).astype(x.dtype)
+
+
+class SAGE(nn.Module):
+  """Hamilton et al. 2017, mean: y = W1 x + W2 mean of neighbours."""
+
+  dim: int
+
+  @nn.compact
+  def __call__(self, x, graph):
+    # Padding edges are at the padding node, so their messages reach nobody that counts.
+    y = ops.aggregate(ops.at_nodes(x, graph['senders']), graph['receivers'], x.shape[1], 'mean')
+    own = nn.Dense(self.dim, dtype=x.dtype, name='own')(x)
+    return own + nn.Dense(self.dim, use_bias=False, dtype=x.dtype, name='neighbours')(y)
+
+
+def edge_scores(h, left, right, attention):
+  """(logits before the softmax, logits of an edge being there): [P, E, H] each.
+
+  h: the receiver's and the sender's [P, E, H, C]. attention: 'GO', Velickovic et al. 2018; 'MX' and
+  'SD' of Kim & Oh 2021, section 4, whose second output is trained to tell edges from other pairs.
+  """
+  receiver, sender = h
+  dot = ops.as_float((receiver * sender).sum(-1))
+  if attention == 'SD':
+    scaled = dot / jnp.sqrt(receiver.shape[-1])
+    return scaled, scaled
+  logits = ops.as_float((sender * left).sum(-1) + (receiver * right).sum(-1))
+  return (logits * nn.sigmoid(dot) if attention == 'MX' else logits), dot
+
+
+class GAT(nn.Module):
+  """Velickovic et al. 2018: a mean of neighbours and itself, weighted by attention of H heads.
+
+    a_ij = softmax over j of LeakyReLU(l . W x_j + r . W x_i, 0.2),  y_i = sum_j a_ij W x_j + b
+
+  concat: heads side by side, [.., H dim], or their mean, [.., dim].
+  attention: see `edge_scores`. drop: of the attention.
+  Returns y, and with `pairs` [P, M, 2] (sender, receiver) also logits [P, M, H] of those being
+  edges.
+  """
+
+  dim: int
+  heads: int = 4
+  concat: bool = True
+  use_bias: bool = True
+  attention: str = 'GO'
+  drop: float = 0.0
+
+  @nn.compact
+  def __call__(self, x, graph, *, train=False, pairs=None):
+    shape, count = (*x.shape[:2], self.heads, self.dim), x.shape[1]
+    h = nn.Dense(
+      self.heads * self.dim, use_bias=False, dtype=x.dtype, kernel_init=glorot, name='linear'
+    )(x).reshape(shape)
+    left = right = 0.0
+    if self.attention != 'SD':
+      left, right = (
+        self.param(name, glorot, (self.heads, self.dim)).astype(x.dtype)
+        for name in ('att_l', 'att_r')
+      )
+
+    def scores(senders, receivers):
+      ends = ops.at_nodes(h, receivers), ops.at_nodes(h, senders)
+      return edge_scores(ends, left, right, self.attention)
+
+    # Every node is its own neighbour.
+    own = jnp.broadcast_to(jnp.arange(count), x.shape[:2])
+    senders = jnp.concatenate([graph['senders'], own], 1)
+    receivers = jnp.concatenate([graph['receivers'], own], 1)
+    real = jnp.concatenate([graph['edges'], jnp.ones(x.shape[:2], bool)], 1)
+    logits, _ = scores(senders, receivers)
+    weights = ops.edge_softmax(nn.leaky_relu(logits, 0.2), receivers, real, count)
+    # Each by itself, so that what is drawn for an edge does not depend on the padding.
+    drop = nn.Dropout(self.drop, deterministic=not train)
+    edges = graph['senders'].shape[1]
+    weights = jnp.concatenate([drop(weights[:, :edges]), drop(weights[:, edges:])], 1)
+    messages = ops.at_nodes(h, senders) * weights[..., None].astype(x.dtype)
+    y = ops.aggregate(messages, receivers, count)
+    y = y.reshape(*x.shape[:2], -1) if self.concat else y.mean(2)
+    if self.use_bias:
+      y = y + self.param('bias', nn.initializers.zeros, y.shape[-1:]).astype(x.dtype)
+    if pairs is None:
+      return y
+    return y, scores(pairs[..., 0], pairs[..., 1])[1]
+
+
+def norm_nodes(x, graph, kind, train, name):
+  """'batch' norm over the real nodes of all packs, 'layer' norm, or none ('')."""
+  if kind == 'layer':
+    return nn.LayerNorm(epsilon=1e-5, dtype=x.dtype, name=name)(x)
+  if kind == 'batch':
+    return BatchNorm(name=name)(x, train=train, where=graph['nodes'][..., None])
+  return x

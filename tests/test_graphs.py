@@ -1,0 +1,475 @@
+"""Graphs: sources, padding, views, walks, and what is refused."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import small
+
+from ssljax import data, losses, methods, models, ops
+from ssljax.augment import centrality, diffusion, graph
+from ssljax.data import communities, graphs, motifs
+from ssljax.errors import InputError
+from ssljax.evaluators import graphs as probes
+from ssljax.models.graph_layers import GAT
+
+PATH = np.array([[0, 1], [1, 2], [2, 3], [3, 4]])
+
+
+def one(edges=PATH, nodes=5, room=0, **fields):
+  """A batch of one graph, padded to `room` nodes and edges more than it needs."""
+  source = graphs.make(edges, nodes, **fields)
+  source = source.fitted([np.arange(1)], 1)
+  budget = tuple(n + room for n in source.budget)
+  return dataclasses.replace(source, budget=budget).collate(np.arange(1))
+
+
+# Sources.
+
+
+def test_edges_go_both_ways_once_and_not_in_loops():
+  messy = np.array([[0, 1], [1, 0], [0, 1], [2, 2], [3, 1]])
+  source = graphs.make(messy, 5)
+  assert source.edges.tolist() == [[1, 0], [0, 1], [3, 1], [1, 3]]
+  directed = graphs.make(messy, 5, directed=True)
+  assert directed.edges.tolist() == [[1, 0], [0, 1], [3, 1]]
+  assert len(source.x) == 5  # the node without edges stays
+  np.testing.assert_array_equal(source.x.argmax(1), [1, 2, 0, 1, 0])
+
+
+@pytest.mark.parametrize(
+  'edges, nodes, fields, wanted',
+  [
+    (PATH, 4, {}, r'edge 3 joins \[3, 4\], wanted nodes from 0 to 3'),
+    (PATH - 1, 5, {}, r'edge 0 joins \[-1, 0\]'),
+    (PATH.astype(float), 5, {}, r'edges are float64 \[4, 2\], wanted whole numbers'),
+    (PATH, 0, {}, 'no nodes, wanted at least 1'),
+    (PATH, 5, {'x': np.full((5, 2), np.nan)}, 'features of node 0 are NaN or infinite'),
+    (PATH, 5, {'x': np.ones((4, 2))}, r'features are float64 \[4, 2\], wanted numbers \[5, F\]'),
+    (PATH, 5, {'label': np.zeros(4, int)}, r'labels are int64 \[4\], wanted whole numbers \[5\]'),
+    (PATH, 5, {'offsets': [0, 2, 5], 'level': 'graph'}, r'edge \[2, 1\] joins two graphs'),
+    (PATH, 5, {'offsets': [0, 5, 5], 'level': 'graph'}, 'graph 1 has no nodes'),
+  ],
+)
+def test_bad_graphs_are_refused(edges, nodes, fields, wanted):
+  with pytest.raises(InputError, match=wanted):
+    graphs.make(edges, nodes, **fields)
+
+
+def test_one_node_and_no_edges_work():
+  batch = one(np.zeros((0, 2), int), 1, x=np.ones((1, 3)))
+  encoder = models.make(models.get_config('gcn'), dtype=jnp.float32)
+  params, state = encoder.init(small.key(), batch)
+  outputs, _ = encoder.apply(params, state, batch, train=False)
+  assert np.isfinite(outputs['features']).all() and outputs['features'][0, 0].any()
+
+
+def test_packs_hold_the_graphs_and_no_more():
+  source = small.graph_source('graph')
+  batch = source.collate(np.arange(16))
+  nodes, edges = source.sizes()
+  assert batch['x'].shape[:2] == batch['nodes'].shape == (8, source.budget[0])
+  assert batch['nodes'].sum() == nodes[:16].sum() and batch['edges'].sum() == edges[:16].sum()
+  for p in range(8):
+    for g in range(2):
+      i = 2 * p + g
+      mine = np.flatnonzero(batch['graph'][p] == g)
+      assert len(mine) == nodes[i] and batch['index'][p, g] == i
+      rows = slice(*source.offsets[i : i + 2])
+      np.testing.assert_array_equal(batch['x'][p][mine], source.x[rows])
+      real = batch['edges'][p] & np.isin(batch['receivers'][p], mine)
+      pairs = np.stack([batch['senders'][p][real], batch['receivers'][p][real]], 1) - mine[0]
+      own = source.edges[np.isin(source.edges[:, 1], np.arange(rows.start, rows.stop))]
+      np.testing.assert_array_equal(pairs, own - rows.start)
+  last = source.budget[0] - 1
+  assert (batch['receivers'][~batch['edges']] == last).all() and not batch['nodes'][:, last].any()
+  with pytest.raises(InputError, match='nodes and'):
+    dataclasses.replace(source, budget=(64, 64)).collate(np.arange(16))
+
+
+def test_labels_that_training_may_see_are_the_training_nodes():
+  c = communities.get_config()
+  c.num_nodes = 200
+  source = communities.load(c, 'train')
+  label = source.collate(np.arange(1))['label'][0]
+  seen = np.flatnonzero(label >= 0)
+  np.testing.assert_array_equal(seen, np.sort(source.split['train']))
+  np.testing.assert_array_equal(label[seen], source.label[seen])
+
+
+def test_files_of_graphs(tmp_path):
+  rng = np.random.default_rng(0)
+  x, y = rng.random((6, 4)).astype(np.float32), np.arange(6) % 2
+  edges = np.array([[0, 1], [2, 3], [4, 5], [0, 5]])
+  np.savez(tmp_path / 'one.npz', edges=edges, x=x, y=y, train_idx=[0, 1], val_idx=[2], test_idx=[3])
+  c = data.get_config('graph')
+  c.path = str(tmp_path / 'one.npz')
+  one = data.load(c, 'train')
+  np.testing.assert_allclose(one.x.sum(1), 1, rtol=1e-6)
+  assert one.level == 'node' and sorted(one.split) == ['test', 'train', 'val']
+
+  folder = tmp_path / 'TINY'
+  folder.mkdir()
+  (folder / 'TINY_A.txt').write_text('1, 2\n2, 1\n3, 4\n')
+  (folder / 'TINY_graph_indicator.txt').write_text('1\n1\n2\n2\n2\n')
+  (folder / 'TINY_graph_labels.txt').write_text('-1\n1\n')
+  c.path = str(folder)
+  many = data.load(c, 'train')
+  assert many.level == 'graph' and len(many) == 2 and many.label.tolist() == [0, 1]
+  assert many.edges.tolist() == [[1, 0], [0, 1], [3, 2], [2, 3]]
+
+  (tmp_path / 'p.content').write_text('a 1 0 x\nb 0 1 y\nc 1 1 x\n')
+  (tmp_path / 'p.cites').write_text('a b\nc a\nz a\n')
+  c.path = str(tmp_path / 'p.content')
+  cited = data.load(c, 'train')
+  assert cited.edges.tolist() == [[1, 0], [2, 0], [0, 1], [0, 2]] and cited.label.tolist() == [
+    0,
+    1,
+    0,
+  ]
+
+  for path, wanted in {
+    'none.npz': 'no such file', 'one.txt': 'wanted .npz', 'bad.npz': 'damaged'
+  }.items():  # fmt: skip
+    if path != 'none.npz':
+      (tmp_path / path).write_text('hello')
+    c.path = str(tmp_path / path)
+    with pytest.raises(InputError, match=wanted):
+      data.load(c, 'train')
+
+
+def test_real_files(shared_data):
+  c = data.get_config('graph')
+  c.path = str(shared_data('cora.npz'))
+  cora = data.load(c, 'train')
+  assert (
+    cora.x.shape == (2708, 1433) and len(cora.edges) == 2 * 5278 and len(cora.split['test']) == 1000
+  )
+  c.path, c.set = str(shared_data('tu_graphs.npz')), 'MUTAG'
+  assert len(data.load(c, 'train')) == 188
+  c.set = ''
+  with pytest.raises(InputError, match='data.set is one of .*MUTAG'):
+    data.load(c, 'train')
+  c.path, c.set = str(shared_data('hypergraphs.npz')), 'cora_cocitation'
+  hyper = data.load(c, 'train')
+  assert hyper.extra['hyperedge'].max() == 1578
+
+
+def test_networkx_and_scipy_graphs():
+  from scipy import sparse
+
+  matrix = sparse.coo_matrix((np.ones(4), PATH.T), shape=(5, 5))
+  source = graphs.from_scipy(matrix)
+  np.testing.assert_array_equal(source.edges, graphs.make(PATH, 5).edges)
+  networkx = pytest.importorskip('networkx')
+  same = graphs.from_networkx(networkx.path_graph(5))
+  np.testing.assert_array_equal(same.edges, source.edges)
+
+
+# Padding, and the order of nodes.
+
+
+ON_GRAPHS = [n for n, modality in methods.available().items() if modality == 'graph']
+
+
+@pytest.mark.parametrize('name', ON_GRAPHS)
+def test_padding_changes_nothing(name):
+  program = small.make(name)
+  train_state = program.init(small.key())
+  found = []
+  for room in (0, 64):
+    budget = tuple(n + room for n in program.source.budget)
+    source = dataclasses.replace(program.source, budget=budget)
+    rows = small.rows(program.method, source=source)
+    batch = small.probing.place(rows, source, program)
+    views = jax.jit(program.method.views)(small.key(), batch)
+    found.append(
+      jax.jit(jax.value_and_grad(program.method.loss, has_aux=True))(
+        train_state.params, train_state.state, views, small.key(), 0
+      )
+    )
+  ((first, _), grads), ((second, _), more) = found
+  np.testing.assert_allclose(second, first, rtol=1e-5)
+  for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(more), strict=True):
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    assert np.linalg.norm(a - b) <= 1e-4 * max(np.linalg.norm(a), 1e-5)
+
+
+@pytest.mark.parametrize('kind', ['gcn', 'gat', 'gin', 'sage', 'supergat', 'gain'])
+def test_encoders_follow_their_nodes(kind):
+  """Nodes in another order give the same features in that order."""
+  rng = np.random.default_rng(0)
+  edges = rng.integers(0, 12, (30, 2))
+  x, order = rng.normal(size=(12, 5)), rng.permutation(12)
+  place = np.argsort(order)
+  first, second = one(edges, 12, x=x), one(place[edges], 12, x=x[order])
+  c = models.get_config(kind)
+  c.update(dim=8, heads=2)
+  encoder = models.make(c, dtype=jnp.float32)
+  params, state = encoder.init(small.key(), first)
+  a, b = (encoder.apply(params, state, g, train=False)[0] for g in (first, second))
+  np.testing.assert_allclose(b['features'][0, :12], a['features'][0, order], rtol=1e-4, atol=1e-5)
+  np.testing.assert_allclose(b['pooled'], a['pooled'], rtol=1e-4, atol=1e-5)
+
+
+def test_gcn_is_its_matrix():
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=(5, 3)).astype(np.float32)
+  batch = one(x=x)
+  c = models.get_config('gcn')
+  c.update(dim=4, depth=1, activation='none')
+  encoder = models.make(c, dtype=jnp.float32)
+  params, state = encoder.init(small.key(), batch)
+  weight = params['layer_0']['linear']['kernel']
+  loops = np.eye(5)
+  loops[PATH[:, 0], PATH[:, 1]] = loops[PATH[:, 1], PATH[:, 0]] = 1
+  scale = loops.sum(1) ** -0.5
+  matrix = scale[:, None] * loops * scale
+  seen = encoder.apply(params, state, batch, train=False)[0]['features'][0, :5]
+  np.testing.assert_allclose(seen, matrix @ x @ weight, rtol=1e-5, atol=1e-6)
+  far = encoder.apply(params, state, batch, train=False, diffusion=(200, 0.2))[0]['features']
+  wanted = 0.2 * np.linalg.inv(np.eye(5) - 0.8 * matrix) @ x @ weight
+  np.testing.assert_allclose(far[0, :5], wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_diffusion_equals_the_authors(golden):
+  compared = 0
+  for case in golden('mvgrl'):
+    if str(case['hp']['kind']) == 'diffusion':
+      adjacency, alpha = case['in']['adjacency'], float(case['hp']['alpha'])
+      with jax.enable_x64(True):
+        seen = diffusion.ppr(jnp.asarray(adjacency), alpha, self_loop=bool(case['hp']['self_loop']))
+      np.testing.assert_allclose(seen, case['out']['ppr'], rtol=1e-9)
+      compared += 1
+  assert compared
+
+
+def test_heat_is_the_matrix_exponential():
+  from scipy.linalg import expm
+
+  adjacency = np.zeros((5, 5))
+  adjacency[PATH[:, 0], PATH[:, 1]] = adjacency[PATH[:, 1], PATH[:, 0]] = 1
+  walk = adjacency / adjacency.sum(0)
+  np.testing.assert_allclose(
+    diffusion.heat(jnp.asarray(adjacency), 5.0), expm(5 * (walk - np.eye(5))), rtol=1e-4, atol=1e-5
+  )
+
+
+def supergat_layer(case):
+  """(value, (output, loss of the attention)), gradients by parameters and x, of one case."""
+  hp, w, given = case['hp'], case['w'], case['in']
+  edges = given['edge_index'].T
+  apart = edges[:, 0] != edges[:, 1]  # the layer makes loops itself
+  batch = {
+    'senders': jnp.asarray(edges[:, 0])[None],
+    'receivers': jnp.asarray(edges[:, 1])[None],
+    'edges': jnp.asarray(apart)[None],
+  }
+  sizes = int(hp['out_channels']), int(hp['heads']), bool(hp['concat'])
+  layer = GAT(*sizes, attention=str(hp['attention_type']))
+  kernel = jnp.asarray(w['lin.weight'].T)
+  params = {'linear': {'kernel': kernel}, 'bias': jnp.asarray(w['bias'])}
+  params |= {n: jnp.asarray(w[n][0]) for n in ('att_l', 'att_r') if n in w}
+  loops = np.stack([np.arange(len(given['x']))] * 2, 1)
+  positive = np.concatenate([edges[apart], loops])
+  pairs = np.concatenate([positive, given['neg_edge_index'].T])
+
+  def loss(params, x):
+    y, logits = layer.apply({'params': params}, x, batch, pairs=jnp.asarray(pairs)[None])
+    link = losses.edge_bce(logits[0].mean(-1), jnp.arange(len(pairs)) < len(positive))
+    return jnp.sum(y[0] * given['upstream']) + link, (y[0], link)
+
+  step = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))
+  return step(params, jnp.asarray(given['x'])[None])
+
+
+def test_supergat_attention_equals_pytorch_geometric(golden):
+  for case in golden('supergat'):
+    with jax.enable_x64(True):
+      (value, (y, link)), grads = supergat_layer(case)
+    near = {'rtol': 1e-6, 'atol': 1e-8}
+    np.testing.assert_allclose(y, case['out']['output'], **near)
+    np.testing.assert_allclose(link, case['out']['loss_attention'], **near)
+    np.testing.assert_allclose(value, case['out']['loss'], **near)
+    np.testing.assert_allclose(grads[1][0], case['grad']['x'], **near)
+    kernel = grads[0]['linear']['kernel']
+    np.testing.assert_allclose(kernel.T, case['grad']['w.lin.weight'], **near)
+
+
+# Views.
+
+
+def many():
+  return small.graph_source('graph').collate(np.arange(16))
+
+
+def test_dropped_edges_go_in_both_directions():
+  batch = one(np.random.default_rng(0).integers(0, 40, (300, 2)), 40)
+  kept = np.asarray(graph.drop_edges(small.key(), batch, 0.3)['edges'][0])
+  real = batch['edges'][0]
+  pairs = {
+    tuple(p) for p in np.stack([batch['senders'][0], batch['receivers'][0]], 1)[kept].tolist()
+  }
+  assert pairs == {(b, a) for a, b in pairs}
+  assert abs(kept.sum() / real.sum() - 0.7) < 0.08 and not kept[~real].any()
+  other = np.asarray(graph.drop_edges(small.key(1), batch, 0.3)['edges'][0])
+  assert (other != kept).any()
+
+
+@pytest.mark.parametrize('rate', [0.2, 0.5])
+def test_dropped_nodes_are_a_share_of_each_graph(rate):
+  batch = many()
+  view = graph.drop_nodes(small.key(), batch, rate)
+  before, after = (np.asarray(graph.graph_sizes(g)[0]) for g in (batch, view))
+  np.testing.assert_array_equal(before - after, np.floor(rate * before))
+  ends = [
+    np.take_along_axis(np.asarray(view['nodes']), batch[n], 1) for n in ('senders', 'receivers')
+  ]
+  np.testing.assert_array_equal(view['edges'], batch['edges'] & ends[0] & ends[1])
+
+
+def test_walked_subgraphs_are_connected():
+  from scipy.sparse import coo_matrix
+  from scipy.sparse.csgraph import connected_components
+
+  batch = many()
+  view = jax.device_get(graph.walk_subgraph(small.key(), batch, 0.5))
+  for p in range(8):
+    for g in range(2):
+      mine = np.flatnonzero(view['nodes'][p] & (batch['graph'][p] == g))
+      wanted = math.ceil(0.5 * (batch['graph'][p] == g).sum())
+      assert 1 <= len(mine) <= wanted
+      at = np.searchsorted(mine, np.stack([batch['senders'][p], batch['receivers'][p]]))
+      real = view['edges'][p] & np.isin(batch['receivers'][p], mine)
+      pairs = at[:, real]
+      matrix = coo_matrix((np.ones(pairs.shape[1]), pairs), shape=(len(mine),) * 2)
+      assert connected_components(matrix)[0] == 1
+
+
+def test_perturbed_edges_stay_in_their_graph():
+  batch = many()
+  view = jax.device_get(graph.perturb_edges(small.key(), batch, 0.5))
+  assert view['edges'].sum() == batch['edges'].sum()
+  changed = (view['senders'] != batch['senders']) & batch['edges']
+  assert 0.3 < changed.sum() / batch['edges'].sum() < 0.6
+  owners = [np.take_along_axis(batch['graph'], view[n], 1) for n in ('senders', 'receivers')]
+  np.testing.assert_array_equal(owners[0][batch['edges']], owners[1][batch['edges']])
+
+
+def test_corruption_moves_features_among_real_nodes():
+  batch = many()
+  view = jax.device_get(ops.shuffle_nodes(small.key(), batch))
+  for p in range(8):
+    rows = [sorted(map(tuple, g['x'][p][batch['nodes'][p]].tolist())) for g in (batch, view)]
+    assert rows[0] == rows[1]
+  assert (view['x'] != batch['x']).any() and not view['x'][~batch['nodes']].any()
+
+
+def test_centrality():
+  star = one(np.array([[0, 1], [0, 2], [0, 3], [0, 4]]), 5)
+  np.testing.assert_array_equal(centrality.nodes(star)[0, :5], [4, 1, 1, 1, 1])
+  rank = np.asarray(centrality.nodes(star, 'pagerank', steps=200)[0, :5])
+  np.testing.assert_allclose(rank.sum(), 1, rtol=1e-4)
+  np.testing.assert_allclose(rank[0], 0.4757, rtol=1e-3)  # of networkx
+  vector = np.asarray(centrality.nodes(star, 'eigenvector', steps=200)[0, :5])
+  np.testing.assert_allclose(vector, [0.7071, *[0.35355] * 4], rtol=1e-3)
+  rates = np.asarray(centrality.edge_rates(one(), centrality.nodes(one()), 0.3, 0.7))
+  inner = one()['edges'][0]
+  assert abs(rates[0][inner].mean() - 0.3) < 1e-5 and rates.max() <= 0.7
+
+
+# Walks.
+
+
+def test_walks_follow_edges_evenly():
+  batch = one(np.array([[0, 1], [0, 2], [0, 3], [2, 3]]), 5)
+  start = jnp.zeros((1, 4000), jnp.int32)
+  path = np.asarray(ops.walks(small.key(), batch, start, 3))[0]
+  counts = np.bincount(path[:, 1], minlength=5) / 4000
+  np.testing.assert_allclose(counts, [0, 1 / 3, 1 / 3, 1 / 3, 0], atol=0.03)
+  joined = {(0, 1), (0, 2), (0, 3), (2, 3)}
+  assert all(
+    (min(a, b), max(a, b)) in joined
+    for row in path[:200]
+    for a, b in zip(row, row[1:], strict=False)
+  )
+  alone = np.asarray(ops.walks(small.key(), batch, jnp.full((1, 3), 4), 3))
+  assert (alone == 4).all()
+  home = np.asarray(ops.walks(small.key(), batch, start, 3, restart=1.0))
+  assert (home == 0).all()
+
+
+def test_joined_and_distinct():
+  edges = np.random.default_rng(0).integers(0, 30, (80, 2))
+  batch = one(edges, 30)
+  matrix = np.zeros((30, 30), bool)
+  tidy = graphs.tidy(edges)
+  matrix[tidy[:, 0], tidy[:, 1]] = True
+  first, second = np.indices((30, 30))
+  starts = ops.row_starts(batch)
+  np.testing.assert_array_equal(ops.are_joined(batch, starts, first[None], second[None])[0], matrix)
+  found, number = ops.distinct(jnp.array([[[3, 5, 3, 7, 5, 2]]]), 3)
+  assert found.tolist() == [[[3, 5, 7]]] and number.tolist() == [[3]]
+  found, number = ops.distinct(jnp.array([[[3, 5, 3]]]), 4)
+  assert found.tolist() == [[[3, 5, 3, 3]]] and number.tolist() == [[2]]
+
+
+def test_leading_eigenvectors():
+  x = np.random.default_rng(0).normal(size=(3, 8, 8))
+  x = x + x.swapaxes(1, 2)
+  x /= np.abs(np.linalg.eigvalsh(x)).max((1,))[:, None, None]
+  seen = np.asarray(ops.leading_eigenvectors(jnp.asarray(x, jnp.float32), 2, steps=600))
+  wanted = np.linalg.eigh(x)[1][..., ::-1][..., :2]
+  np.testing.assert_allclose(np.abs(seen), np.abs(wanted), atol=1e-3)
+
+
+# Probes.
+
+
+def test_probes_find_what_is_there():
+  rng = np.random.default_rng(0)
+  y = np.arange(200) % 4
+  good, bad = np.eye(4)[y] + 0.1 * rng.normal(size=(200, 4)), rng.normal(size=(200, 4))
+  order = rng.permutation(200)
+  split = dict(zip(('train', 'val', 'test'), np.split(order, [40, 80]), strict=True))
+  for name in ('node-public-v1', 'node-random-v1', 'graph-svm-v1'):
+    assert probes.run(good, y, split, [name])[name] > 0.95, name
+    assert probes.run(bad, y, split, [name])[name] < 0.5, name
+  with pytest.raises(InputError, match='needs a split'):
+    probes.run(good, y, {}, ['node-public-v1'])
+  with pytest.raises(InputError, match="'knn-v1' seen"):
+    probes.run(good, y, {}, ['knn-v1'])
+  same = np.array([[0, 4], [1, 5]])
+  other = np.array([[0, 1], [1, 2]])
+  assert probes.link_scores(np.eye(4)[y], same, other) == {'auc': 1.0, 'ap': 1.0}
+  groups = np.eye(4, dtype=bool)[y]
+  assert probes.multi_label_f1(good, groups, 0.5)['micro_f1'] > 0.95
+
+
+def test_wrong_data_for_a_method():
+  with pytest.raises(InputError, match='communities is one graph.*graphcl wants a set of graphs'):
+    refuse('graphcl,communities')
+  with pytest.raises(InputError, match='motifs is a set of graphs.*grace wants one graph'):
+    refuse('grace,motifs')
+  with pytest.raises(InputError, match='communities is one graph.*simclr wants no graphs'):
+    refuse('simclr,communities')
+  with pytest.raises(InputError, match='digits is no graph.*grace wants one graph'):
+    refuse('grace,digits')
+
+
+def refuse(arg):
+  from ssljax import config, program, sharding
+
+  c = config.get_config(arg)
+  source = data.load(c.data, 'train')
+  program.make_program(c, sharding.make_mesh(1, 1, jax.devices()[:1]), source, steps=1)
+
+
+def test_embedded_sets_are_the_same_every_time():
+  for module in (communities, motifs):
+    a, b = (module.load(module.get_config(), 'train') for _ in range(2))
+    np.testing.assert_array_equal(a.edges, b.edges)
+    np.testing.assert_array_equal(a.x, b.x)
