@@ -12,7 +12,7 @@ from rich.table import Table
 from ssljax import cli, methods
 
 # Packages of plain functions; those of their modules that have a PAPER are systems by themselves.
-FUNCTIONS = ('discovery',)
+FUNCTIONS = ('discovery', 'embedding', 'partition')
 
 
 def rows() -> list[dict[str, str]]:

@@ -1,0 +1,1 @@
+"""Clusterings that need no number of clusters: plain functions of arrays."""
