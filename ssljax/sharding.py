@@ -94,9 +94,12 @@ def put_batch(batch, mesh: Mesh):
 def put_replicated(tree, mesh: Mesh):
   """The same host arrays on every device; every process must pass equal values."""
   sharding = replicated(mesh)
-  return jax.tree.map(
-    lambda x: jax.make_array_from_callback(np.shape(x), sharding, lambda i: np.asarray(x)[i]), tree
-  )
+
+  def put(x):
+    return jax.make_array_from_callback(np.shape(x), sharding, lambda i: np.asarray(x)[i])
+
+  with jax.transfer_guard('allow'):  # this is the transfer that is meant
+    return jax.tree.map(put, tree)
 
 
 def put_like(x, old):

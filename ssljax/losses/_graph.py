@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ssljax.losses._contrastive import check_positive, unit
+from ssljax.losses._contrastive import check_positive, unit, view_logits
 from ssljax.losses._logsumexp import EXCLUDED, over_others
 from ssljax.ops import as_float, check_shape, masked_mean
 
@@ -40,18 +40,16 @@ def grace(z1, z2, *, temperature=0.5, where=None, chunk_size=None):
   Reference: GRACE (https://arxiv.org/abs/2006.04131), Section 3.2, equations 1 and 2. Equals
   `Model.loss` of the authors' code.
   """
-  check_shape('z1', z1, ('N', 'D'))
-  check_shape('z2', z2, z1.shape)
-  check_positive(temperature=temperature, chunk_size=chunk_size)
-  u, v = unit(as_float(z1), temperature), unit(as_float(z2), temperature)
-  both = jnp.concatenate([u, v])
-  ids = jnp.arange(len(both))
-  scores = None
+  padding = 0
   if where is not None:
-    real = jnp.concatenate([where, where])
-    scores = lambda q, k: jnp.where(real, _dots(q, k), EXCLUDED)  # noqa: E731
-  others = over_others(both, ids, both, ids, chunk_size, scores).reshape(2, -1)
-  return masked_mean(jnp.mean(others, 0) - jnp.sum(u * v, -1), where)
+    z1, z2 = (jnp.where(where[:, None], as_float(z), 0) for z in (z1, z2))
+    padding = jnp.sum(~where)
+  positive, others = view_logits(z1, z2, temperature, chunk_size)
+  if where is not None:
+    # Rows of zeros have products of 0 with all: they added exp(0) each, twice.
+    extra = jnp.log(jnp.maximum(2.0 * padding, 1e-30).astype(others.dtype))
+    others = others + jnp.log1p(-jnp.exp(jnp.minimum(extra - others, -1e-6)))
+  return masked_mean(jnp.mean(jax.nn.softplus(others - positive[:, None]), 1), where)
 
 
 def graphcl(z1, z2, *, temperature=0.2, where=None):

@@ -34,7 +34,7 @@ def get_config(preset='cora'):
     drop_edges=(0.2, 0.4),
     mask_features=(0.3, 0.4),
     temperature=0.4,
-    chunk_size=0,
+    chunk_size=256,
   )
   return ConfigDict(
     {

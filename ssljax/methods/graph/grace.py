@@ -27,7 +27,7 @@ PRESETS = ('cora', 'citeseer')
 
 def get_config(preset='cora'):
   """'cora', 'citeseer': the authors' `config.yaml`; 'tiny' is for graphs of a thousand nodes."""
-  common = dict(chunk_size=0)  # > 0: rows of similarities at a time, memory linear in nodes
+  common = dict(chunk_size=256)  # rows of similarities at a time; 0 for all
   return ConfigDict(
     {
       'cora': dict(

@@ -1,0 +1,189 @@
+"""Trains methods on graphs, with seeds, and writes what they reach beside the published numbers.
+
+  python scripts/graph.py --data=data --runs=runs/graph --out=results/graph.json
+  python scripts/graph.py --only=grace,dgi --seeds=0,1,2 ...
+
+--data is the folder of cora.npz, citeseer.npz, tu_graphs.npz, hypergraphs.npz and
+blogcatalog_karate.npz. Runs that are done are not repeated. The file is written after each row.
+"""
+
+import argparse
+import json
+import pathlib
+import shlex
+import statistics
+import sys
+import time
+from typing import NamedTuple
+
+import numpy as np
+
+from ssljax import cli, main, runtime, workdir
+from ssljax.embedding import _graph, fastrp, node2vec
+from ssljax.evaluators import graphs as probes
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+class Row(NamedTuple):
+  """method on data by preset; protocol; the published number in per cent, and where it stands."""
+
+  method: str
+  data: str
+  preset: str
+  protocol: str
+  published: float | None
+  source: str
+  flags: tuple[str, ...] = ()
+
+
+def tu(name):
+  return ('--config.data.path={data}/tu_graphs.npz', f'--config.data.set={name}')
+
+
+PUBLIC, RANDOM, SVM = 'node-public-v1', 'node-random-v1', 'graph-svm-v1'
+OWN = ('--config.eval.feature=logits', "--config.eval.baselines=('random',)")
+ROWS = (
+  Row('grace', 'cora', 'cora', RANDOM, 83.3, 'GRACE, table 1'),
+  Row('grace', 'citeseer', 'citeseer', RANDOM, 72.1, 'GRACE, table 1'),
+  Row('gca', 'cora', 'cora', RANDOM, None, ''),
+  Row('dgi', 'cora', 'cora', PUBLIC, 82.3, 'DGI, table 2'),
+  Row('mvgrl', 'cora', 'cora', PUBLIC, 86.8, 'MVGRL, table 2'),
+  Row('bgrl', 'cora', 'cora', RANDOM, None, ''),
+  Row('graphmae', 'cora', 'cora', PUBLIC, 84.2, 'GraphMAE, table 1'),
+  Row('bandana', 'cora', 'cora', PUBLIC, 84.6, 'Bandana, table 3'),
+  Row('vgae', 'cora', 'cora', PUBLIC, None, ''),
+  Row('supergat', 'cora', 'cora', 'node-argmax-v1', 84.3, 'SuperGAT, table 2', OWN),
+  Row('selftask_gnn', 'cora', 'cora', 'node-argmax-v1', None, '', OWN),
+  Row('scgc', 'cora', 'cora', 'kmeans-v1', None, ''),
+  Row('scgc', 'citeseer', 'cora', 'kmeans-v1', None, ''),
+  Row('gain_road_type', 'cora', 'cora', PUBLIC, None, ''),
+  Row('graphcl', 'MUTAG', 'graphs', SVM, 86.8, 'GraphCL, table 3', tu('MUTAG')),
+  Row('graphcl', 'PROTEINS', 'graphs', SVM, 74.4, 'GraphCL, table 3', tu('PROTEINS')),
+  Row('graphcl', 'IMDB-B', 'graphs', SVM, 71.1, 'GraphCL, table 3', tu('IMDBBINARY')),
+  Row('infograph', 'MUTAG', 'graphs', SVM, 89.0, 'InfoGraph, table 1', tu('MUTAG')),
+  Row('infograph', 'PROTEINS', 'graphs', SVM, None, '', tu('PROTEINS')),
+  Row('mvgrl', 'MUTAG', 'graphs', SVM, 89.7, 'MVGRL, table 4', tu('MUTAG')),
+  Row('graphmae', 'MUTAG', 'mutag', SVM, 88.2, 'GraphMAE, table 2', tu('MUTAG')),
+)
+
+
+def train(args, row, seed):
+  """summary.json of one run."""
+  folder = args.runs / f'{row.method}-{row.data}-{seed}'
+  files = tuple(flag.format(data=args.data) for flag in row.flags)
+  if row.data in ('cora', 'citeseer'):
+    files = (f'--config.data.path={args.data}/{row.data}.npz', *files)
+  main.main(
+    [
+      'ssljax',
+      f'--config={ROOT}/configs/default.py:{row.method},graph,preset={row.preset}',
+      f'--workdir={folder}',
+      f'--config.seed={seed}',
+      f"--config.eval.protocols=('{row.protocol}',)",
+      '--config.report=False',
+      '--config.log_every=100',
+      '--config.checkpoint_every=10000',
+      *files,
+      *args.flags,
+    ]
+  )
+  return json.loads((folder / 'summary.json').read_text())
+
+
+def trained(args, row):
+  """A row of the table: means and deviations over seeds of learned, random and raw features."""
+  summaries = [train(args, row, seed) for seed in args.seeds]
+  names = [n for n in summaries[0]['metrics'] if n.startswith(row.protocol)]
+  return {
+    'method': row.method,
+    'data': row.data,
+    'preset': row.preset,
+    'protocol': row.protocol,
+    'published': row.published,
+    'published_in': row.source,
+    'seeds': list(args.seeds),
+    'steps': summaries[0]['steps'],
+    'commit': summaries[0]['commit'],
+    'device': summaries[0]['device'],
+    'seconds': [round(s['seconds'], 1) for s in summaries],
+    'peak_memory_bytes': max(s['peak_memory_bytes'] for s in summaries),
+    'mean': {n: statistics.mean(s['metrics'][n] for s in summaries) for n in names},
+    'stdev': {
+      n: statistics.stdev([s['metrics'][n] for s in summaries]) if len(summaries) > 1 else 0.0
+      for n in names
+    },
+  }
+
+
+def blog_catalog(args, name):
+  """Macro-F1 at half of the labels, of vectors of the nodes of BlogCatalog."""
+  with np.load(args.data / 'blogcatalog_karate.npz', allow_pickle=False) as file:
+    count, edges, groups = int(file['blog_n']), file['blog_edges'], file['blog_groups']
+  graph = _graph.from_edges(edges.astype(int), count)
+  wanted = np.zeros((count, groups[:, 1].max() + 1), bool)
+  wanted[groups[:, 0], groups[:, 1]] = True
+  scores, seconds, begun = [], [], time.perf_counter()
+  for seed in args.seeds:
+    begun = time.perf_counter()
+    if name == 'fastrp':
+      z = fastrp.embed(graph, 128, alpha=-0.5, seed=seed)
+    else:
+      z = node2vec.embed(graph, 128, p=0.25, q=0.25, seed=seed, epochs=args.epochs)
+    seconds.append(round(time.perf_counter() - begun, 1))
+    scores.append(probes.multi_label_f1(z, wanted, 0.5, seed=seed))
+  return {
+    'method': name,
+    'data': 'BlogCatalog',
+    'protocol': 'macro-F1, half of the labels',
+    'published': 25.8 if name == 'node2vec' else None,
+    'published_in': 'node2vec, table 2' if name == 'node2vec' else '',
+    'seeds': list(args.seeds),
+    'commit': runtime.commit(),
+    'seconds': seconds,
+    'mean': {f'{k}/learned': statistics.mean(s[k] for s in scores) for k in scores[0]},
+    'stdev': {
+      f'{k}/learned': statistics.stdev([s[k] for s in scores]) if len(scores) > 1 else 0.0
+      for k in scores[0]
+    },
+  }
+
+
+def run(_):
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('--data', type=pathlib.Path, required=True)
+  parser.add_argument('--runs', type=pathlib.Path, required=True)
+  parser.add_argument('--out', type=pathlib.Path, required=True)
+  parser.add_argument('--only', default='', help='methods, or method:data')
+  parser.add_argument('--seeds', default='0,1,2')
+  parser.add_argument('--epochs', type=float, default=0.2, help="node2vec's, over all pairs")
+  parser.add_argument('flags', nargs='*', help='after --, for every run')
+  args = parser.parse_args()
+  args.seeds = [int(seed) for seed in args.seeds.split(',')]
+  only = set(filter(None, args.only.split(',')))
+  made = [(f'{r.method}:{r.data}', lambda r=r: trained(args, r)) for r in ROWS]
+  made += [
+    (f'{name}:BlogCatalog', lambda name=name: blog_catalog(args, name))
+    for name in ('fastrp', 'node2vec')
+  ]
+  result = {'rows': []}
+  if args.out.exists():
+    result = json.loads(args.out.read_text())
+  for name, make in made:
+    if only and not only & {name, name.split(':')[0]}:
+      continue
+    row = make()
+    kept = [r for r in result['rows'] if f'{r["method"]}:{r["data"]}' != name]
+    result = {
+      'title': 'Graphs, beside the published numbers',
+      'command': shlex.join(['python', 'scripts/graph.py', *sys.argv[1:]]),
+      'versions': runtime.versions(),
+      'protocols': probes.DEFINITIONS,
+      'rows': [*kept, row],
+    }
+    workdir.write_json(args.out, result)
+    print(name, {k: round(100 * v, 1) for k, v in row['mean'].items()}, row['seconds'], flush=True)
+
+
+if __name__ == '__main__':
+  cli.run(run)
