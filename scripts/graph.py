@@ -178,7 +178,7 @@ def run(_):
       'title': 'Graphs, beside the published numbers',
       'command': shlex.join(['python', 'scripts/graph.py', *sys.argv[1:]]),
       'versions': runtime.versions(),
-      'protocols': probes.DEFINITIONS,
+      'graph_protocols': probes.DEFINITIONS,
       'rows': [*kept, row],
     }
     workdir.write_json(args.out, result)

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from ssljax import config, methods, program, sharding
+from ssljax.data import load, pipeline
 from ssljax.data.source import ArraySource
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -30,9 +31,11 @@ GOLDENS = {
   'tico': ('tico', 'tico_grad_through_b'),
   'lejepa': ('lejepa', 'lejepa_sigreg'),
 }
+# The embedded sets that methods on graphs are shown with.
+GRAPHS = {'node': 'communities', 'graph': 'motifs'}
 HEAD = (
-  'method', 'family', 'paper', 'loss', 'encoder (tiny / imagenet)', 'state kept',
-  "error against the authors' code (value, gradient)", 'kNN / linear, %',
+  'method', 'family', 'paper', 'loss', 'encoder (tiny / paper)', 'state kept',
+  "error against the authors' code (value, gradient)", 'kNN / linear, or of graphs the probe, %',
 )  # fmt: skip
 
 
@@ -41,14 +44,16 @@ def results():
   found = {}
   for path in sorted((ROOT / 'results').glob('*.json')):
     result = json.loads(path.read_text())
-    for row in result['rows'] if 'protocols' in result else ():
+    known = 'protocols' in result or 'graph_protocols' in result
+    for row in result['rows'] if known else ():
       found.setdefault(row['method'], []).append((path.stem, row))
   return found
 
 
 def state_of(name, modality):
   """Names of what the tiny preset's method remembers, with the size of what is not a network."""
-  data = 'npz' if modality == 'vector' else 'digits'
+  level = getattr(methods.load(name), 'LEVEL', ('',))[0]
+  data = {'vector': 'npz', 'image': 'digits'}.get(modality, GRAPHS.get(level))
   c = config.get_config(f'{name},{data},preset=tiny')
   rng = np.random.default_rng(0)
   rows = 2 * c.batch_size
@@ -58,6 +63,8 @@ def state_of(name, modality):
     else {'image': rng.integers(0, 255, (rows, 32, 32, 3), np.uint8)}
   )
   source = ArraySource({**arrays, 'label': np.zeros(rows, np.int32)})
+  if level:
+    source = pipeline.fitted(load(c.data, 'train'), c, steps=1)
   mesh = sharding.make_mesh(1)
   state = program.make_program(c, mesh, source, steps=1).abstract.state
   kept = []
@@ -79,11 +86,15 @@ def row_of(name, modality, goldens, reached):
   module = methods.load(name)
   source = inspect.getsource(module)
   losses = sorted(set(re.findall(r'losses\.(\w+)\(', source)))
-  encoders = ' / '.join(module.get_config(p).encoder.name for p in ('tiny', 'imagenet'))
+  largest = 'imagenet' if 'imagenet' in methods.presets(name) else methods.presets(name)[-1]
+  encoders = [module.get_config(p).encoder.name for p in ('tiny', largest)]
+  encoders = ' / '.join(dict.fromkeys(encoders))
   scores = []
   for file, row in reached.get(name, ()):
-    probes = (row['mean'].get(f'{p}/learned') for p in ('knn-v1', 'linear-v1'))
-    scores.append(' / '.join('' if x is None else f'{100 * x:.1f}' for x in probes) + f' ({file})')
+    probes = [row['mean'].get(f'{p}/learned') for p in ('knn-v1', 'linear-v1')]
+    probes = list(row['mean'].values())[:1] if 'published' in row else probes
+    where = f'{row["data"]}, {file}' if 'published' in row else file
+    scores.append(' / '.join('' if x is None else f'{100 * x:.1f}' for x in probes) + f' ({where})')
   return (
     f'`{name}`',
     module.FAMILY,

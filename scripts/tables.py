@@ -131,6 +131,39 @@ def copies(path):
   return '\n'.join(lines + table(head, rows))
 
 
+def on_graphs(path):
+  """The table of scripts/graph.py."""
+  result = json.loads(path.read_text())
+  lines = [
+    f'**{result["title"]}**',
+    '',
+    'In %, mean ± standard deviation where there are several seeds; node-random-v1 is itself a '
+    f'mean over 20 splits; from `{path.relative_to(ROOT)}`, which defines the protocols.',
+    '',
+  ]
+  rows = []
+  for row in result['rows']:
+    name = next(n for n in row['mean'] if n.endswith('learned')).rsplit('/', 1)[0]
+    cells = [per_cent(row, f'{name}/{which}') for which in ('learned', 'random', 'raw')]
+    published = row['published'] and f'{row["published"]:.1f} ({row["published_in"]})'
+    minutes = f'{sum(row["seconds"]) / len(row["seconds"]) / 60:.1f}'
+    head = [row['method'], row['data'], row['protocol'], *cells, published or '']
+    rows.append([*head, str(len(row['seeds'])), minutes])
+  names = [
+    'method',
+    'data',
+    'protocol',
+    'learned',
+    'random',
+    'raw',
+    'published',
+    'seeds',
+    'minutes',
+  ]
+  notes = [f'- {r["method"]}, {r["data"]}: {r["note"]}' for r in result['rows'] if r.get('note')]
+  return '\n'.join([*lines, *table(names, rows), *notes, ''])
+
+
 def main():
   readme = ROOT / 'README.md'
   text = readme.read_text()
@@ -145,6 +178,7 @@ def main():
       'sets': reduction,
       'clusters': clusters,
       'edits': copies,
+      'graph_protocols': on_graphs,
     }
     tables += [make(path) for key, make in makers.items() if key in result]
   made = before + BEGIN + '\n' + '\n'.join(tables) + '\n' + END + after
