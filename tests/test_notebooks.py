@@ -16,6 +16,7 @@ NOTEBOOKS = {path.stem: path for path in sorted((ROOT / 'notebooks').glob('*.ipy
 
 # How many pictures a notebook draws, and words that its cells must put out.
 SHOWN = {
+  'graphs': (3, ('nodes', 'loss', 'learned', 'random', 'words')),
   'losses_elsewhere': (2, ('8 devices', 'gradient off by', 'MiB chunked')),
   'quickstart': (5, ('knn-v1', 'learned', 'random', 'raw', 'same digit', '<iframe srcdoc=')),
   'what_a_vit_sees': (5, ('trained', 'even shares', 'CorLoc', 'most_localization', 'square')),
