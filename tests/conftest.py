@@ -7,7 +7,10 @@ import pathlib
 import sys
 
 # Tests run small arrays once: compiling is what they spend their time on.
-QUICK_TO_COMPILE = ' --xla_backend_optimization_level=0'
+QUICK_TO_COMPILE = (
+  ' --xla_backend_optimization_level=0'
+  ' --xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters'
+)
 os.environ['XLA_FLAGS'] = (
   os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=8' + QUICK_TO_COMPILE
 )
