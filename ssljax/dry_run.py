@@ -9,6 +9,7 @@ from rich.table import Table
 
 from ssljax import config as configs
 from ssljax import runtime, sharding, train
+from ssljax.data import pipeline
 from ssljax.program import example_batch, make_program
 
 
@@ -19,8 +20,11 @@ def figures(config: ConfigDict) -> dict:
   sources, resident = train.open_data(config, mesh, print)
   source = sources['train']
   steps = configs.total_steps(config, len(source))
+  source = pipeline.fitted(source, config, steps)
   program = make_program(config, mesh, source, steps=steps)
   split = NamedSharding(mesh, sharding.BATCH)
+  if getattr(source, 'whole', False):
+    split = sharding.replicated(mesh)
   spec = example_batch(source, config.batch_size, program.method.labels)
   batch = {
     name: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=split)

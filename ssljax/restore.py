@@ -8,6 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ssljax import checkpoint, config, data, runtime, sharding, workdir
+from ssljax.data import pipeline
 from ssljax.errors import InputError
 from ssljax.models import positions
 from ssljax.program import Program, make_program
@@ -34,10 +35,14 @@ def open_run(folder: str | pathlib.Path) -> Run:
   run_config = config.from_json(fields)
   runtime.use_compilation_cache(run_config.compilation_cache)
   sources = {split: data.load(run_config.data, split) for split in ('train', 'test')}
-  mesh = sharding.make_mesh()
-  with run_config.unlocked():
-    run_config.batch_size = mesh.size * run_config.micro_batches  # nothing is trained here
   steps = config.total_steps(config.from_json(fields), len(sources['train']))
+  if hasattr(sources['train'], 'collate'):  # graphs: their packs may not go around all devices
+    mesh = sharding.make_mesh(1)
+    sources['train'] = pipeline.fitted(sources['train'], run_config, steps=1)
+  else:
+    mesh = sharding.make_mesh()
+    with run_config.unlocked():
+      run_config.batch_size = mesh.size * run_config.micro_batches  # nothing is trained here
   program = make_program(run_config, mesh, sources['train'], steps=steps)
   with checkpoint.open_folder(
     folder / 'checkpoints', fields, versions=runtime.versions(), read_only=True

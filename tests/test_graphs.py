@@ -1,7 +1,9 @@
 """Graphs: sources, padding, views, walks, and what is refused."""
 
 import dataclasses
+import json
 import math
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -9,13 +11,14 @@ import numpy as np
 import pytest
 import small
 
-from ssljax import data, losses, methods, models, ops
+from ssljax import data, embed, evaluate, losses, main, methods, models, ops
 from ssljax.augment import centrality, diffusion, graph
 from ssljax.data import communities, graphs, motifs
 from ssljax.errors import InputError
 from ssljax.evaluators import graphs as probes
 from ssljax.models.graph_layers import GAT
 
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 PATH = np.array([[0, 1], [1, 2], [2, 3], [3, 4]])
 
 
@@ -167,6 +170,43 @@ def test_networkx_and_scipy_graphs():
   networkx = pytest.importorskip('networkx')
   same = graphs.from_networkx(networkx.path_graph(5))
   np.testing.assert_array_equal(same.edges, source.edges)
+
+
+def test_line_graph():
+  edges = np.array([[0, 1], [1, 2], [2, 0], [2, 3], [4, 5]])
+  assert graphs.line_graph(edges, 6).tolist() == [[0, 1], [0, 2], [1, 2], [1, 3], [2, 3]]
+  networkx = pytest.importorskip('networkx')
+  line = networkx.line_graph(networkx.Graph(edges.tolist()))
+  place = {frozenset(e): i for i, e in enumerate(edges.tolist())}
+  wanted = {tuple(sorted(place[frozenset(e)] for e in pair)) for pair in line.edges}
+  assert {tuple(e) for e in graphs.line_graph(edges, 6).tolist()} == wanted
+
+
+# Runs.
+
+
+@pytest.mark.parametrize('arg, packs', [('grace,communities', 0), ('infograph,motifs', 4)])
+def test_a_run_from_data_to_embeddings(arg, packs, tmp_path, capsys):
+  flags = ['--config.steps=4', '--config.checkpoint_every=2', '--config.compilation_cache=off']
+  flags += ['--config.mesh.data=4', '--config.batch_size=16', f'--config.data.packs={packs}']
+  if not packs:
+    flags = flags[:4] + ['--config.data.num_nodes=150']
+  run = ['ssljax', f'--config={ROOT}/configs/default.py:{arg}', f'--workdir={tmp_path}/run']
+  main.main([*run, *flags])
+  summary = json.loads((tmp_path / 'run' / 'summary.json').read_text())
+  found = [n for n in summary['metrics'] if n.endswith('/learned')]
+  assert found and all(n.replace('learned', 'raw') in summary['metrics'] for n in found)
+  assert (tmp_path / 'run' / 'report.html').stat().st_size > 10_000
+  evaluate.main(['evaluate', f'--workdir={tmp_path}/run'])
+  again = json.loads((tmp_path / 'run' / 'evaluation.json').read_text())['metrics']
+  np.testing.assert_allclose(again[found[0]], summary['metrics'][found[0]], atol=0.02)
+  embed.main(['embed', f'--workdir={tmp_path}/run', f'--out={tmp_path}/z.npz'])
+  with np.load(tmp_path / 'z.npz') as file:
+    assert len(file['features']) == len(file['label']) == (400 if packs else 150)
+    assert file['features'].std(0).max() > 0
+  capsys.readouterr()
+  main.main([*run, *flags, '--dry_run'])
+  assert 'flops per step' in capsys.readouterr().out
 
 
 # Padding, and the order of nodes.

@@ -25,7 +25,7 @@ def get_config(name: str = 'communities') -> ConfigDict:
 
 
 def load(config: ConfigDict, split: str) -> graphs.GraphSource | None:
-  """The graph, with 20 training nodes of each class; there is no test split but the nodes'."""
+  """The graph, with 20 training nodes of each class, or in small ones a third; there is no test split but the nodes'."""
   if split == 'test':
     return None
   rng = np.random.default_rng(config.seed)
@@ -40,15 +40,16 @@ def load(config: ConfigDict, split: str) -> graphs.GraphSource | None:
     rows = np.flatnonzero(inside & (label[first] == c))
     members = np.flatnonzero(label == c)
     second[rows] = rng.choice(members, len(rows), p=weight[members] / weight[members].sum())
-  x, each = np.zeros((n, config.width), np.float32), config.width // classes
+  x, width = np.zeros((n, config.width), np.float32), config.width // classes
   for _ in range(config.words):
     own = rng.random(n) < config.own_words
     word = np.where(
-      own, label * each + rng.integers(each, size=n), rng.integers(config.width, size=n)
+      own, label * width + rng.integers(width, size=n), rng.integers(config.width, size=n)
     )
     x[np.arange(n), word] = 1
   order = rng.permutation(n)
-  train = np.concatenate([order[label[order] == c][:20] for c in range(classes)])
+  each = min(20, n // (3 * classes))
+  train = np.concatenate([order[label[order] == c][:each] for c in range(classes)])
   rest = np.setdiff1d(order, train, assume_unique=True)
   rest = rng.permutation(rest)
   return graphs.make(

@@ -230,6 +230,21 @@ def tidy(edges: np.ndarray, *, directed: bool = False) -> np.ndarray:
   return np.unique(edges[:, ::-1], axis=0)[:, ::-1].astype(np.int32)
 
 
+def line_graph(edges, num_nodes: int) -> np.ndarray:
+  """int [M, 2]: which of the edges [E, 2] of an undirected graph meet in a node, each pair once.
+
+  The nodes of the new graph are the edges of the old, as road segments that meet at crossings are.
+  """
+  from scipy import sparse
+
+  edges = np.asarray(edges)
+  number = np.repeat(np.arange(len(edges)), 2)
+  ends = sparse.csr_matrix((np.ones(len(number)), (number, edges.ravel())), (len(edges), num_nodes))
+  meet = sparse.triu(ends @ ends.T, k=1).tocoo()
+  pairs = np.stack([meet.row, meet.col], 1)
+  return pairs[np.lexsort(pairs.T[::-1])]
+
+
 def degree_features(edges: np.ndarray, num_nodes: int, most: int = 63) -> np.ndarray:
   """One-hot in-degrees [num_nodes, most + 1], higher ones as `most`: features of plain graphs."""
   degree = np.minimum(np.bincount(edges[:, 1], minlength=num_nodes), most)

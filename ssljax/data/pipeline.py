@@ -140,7 +140,8 @@ def stream(
 def _read_step(source, batch_size, seed, rows, labels, step) -> Batch:
   index = index_batch(len(source), batch_size, seed, step)[rows]
   if hasattr(source, 'collate'):
-    return inputs(source.collate(index), labels) | {'skipped': np.zeros(1, np.int32)}
+    packs = source.packs * len(index) // batch_size  # this process's share of them
+    return inputs(source.collate(index, packs), labels) | {'skipped': np.zeros(1, np.int32)}
   if isinstance(source, ArraySource):
     batch = {name: array[index] for name, array in inputs(source.arrays, labels).items()}
     return batch | {'index': index, 'skipped': np.zeros_like(index)}

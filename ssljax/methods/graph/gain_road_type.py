@@ -1,6 +1,6 @@
 """GAIN: segments of roads learn from near ones, and from far ones that a walk comes by.
 
-    the graph's nodes are road segments: the line graph of the network (augment.graph.line_graph)
+    the graph's nodes are road segments: the line graph of the network (data.graphs.line_graph)
     each step every node hears `local` random neighbours and `far` nodes of walks of its own
     z = encoder(that graph); loss = losses.skip_gram: z of nodes on one short walk are alike, of
       random nodes not
