@@ -13,7 +13,7 @@ from ssljax.errors import InputError
 from ssljax.sharding import path_name
 
 SCHEDULES = ('cosine', 'constant', 'infinite')
-OPTIMIZERS = ('sgd', 'lars', 'adamw', 'lamb')
+OPTIMIZERS = ('sgd', 'lars', 'adam', 'adamw', 'lamb')
 SCALINGS = ('none', 'linear', 'sqrt')
 CLIPPED = ('whole', 'module', 'array')
 
@@ -21,16 +21,16 @@ CLIPPED = ('whole', 'module', 'array')
 def get_config(**overrides) -> ConfigDict:
   """Every field with its default; a method gives its paper's values as overrides.
 
-  name: 'sgd', 'lars' (You et al. 2017), 'adamw' or 'lamb' (You et al. 2020).
+  name: 'sgd', 'lars' (You et al. 2017), 'adam', 'adamw' or 'lamb' (You et al. 2020).
   learning_rate: the base rate; `batch_scaling` multiplies it by batch_size/256 ('linear', Goyal et
     al. 2017), by sqrt(batch_size) ('sqrt', SimCLR appendix B.1) or not at all ('none').
   schedule: 'cosine' falls to `final_fraction` of the peak; 'constant' stays there; 'infinite' stays
     until the last `anneal_fraction` of the steps and then falls linearly, so that a run can be
     prolonged from any checkpoint before the fall (Zhai et al. 2022, section 3.5).
   warmup_fraction: share of the steps in which the rate rises linearly from 0.
-  weight_decay: decoupled for adamw and lamb, added to the gradient for sgd and lars; biases, norm
-    scales and other vectors are skipped (and not adapted by lars and lamb) unless `decay_all`. With
-    `weight_decay_final` it moves there along a cosine over the run (DINO).
+  weight_decay: decoupled for adamw and lamb, added to the gradient for sgd, lars and adam; biases,
+    norm scales and other vectors are skipped (and not adapted by lars and lamb) unless `decay_all`.
+    With `weight_decay_final` it moves there along a cosine over the run (DINO).
   undecayed: regular expressions of further parameters' paths that weight decay skips.
   layer_decay: what the rate of each block of a ViT under encoder/ is multiplied by for every block
     between it and the heads; patch embedding, positions and first tokens come before the first
@@ -196,6 +196,8 @@ def make(
     scale = _scale_but(config.constant, rate, peak_rate(config, batch_size=batch_size))
   if config.name == 'adamw':
     tx = optax.chain(optax.scale_by_adam(config.b1, config.b2), decay, scale)
+  elif config.name == 'adam':
+    tx = optax.chain(decay, optax.scale_by_adam(config.b1, config.b2), scale)
   elif config.name == 'lamb':
     trust = optax.masked(optax.scale_by_trust_ratio(), mask)
     tx = optax.chain(optax.scale_by_adam(config.b1, config.b2, eps=1e-6), decay, trust, scale)

@@ -201,3 +201,18 @@ def test_lamb_scales_each_matrix_by_its_own_length():
   updates, _ = tx.update(gradient, tx.init(double), double)
   np.testing.assert_allclose(updates['dense']['kernel'], -1.0, rtol=1e-5)
   np.testing.assert_allclose(updates['dense']['bias'], -0.5, rtol=1e-5)  # Adam's alone
+
+
+def test_decay_of_adam_is_in_the_gradient_and_of_adamw_is_not():
+  params = {'kernel': jnp.full((2, 2), 3.0)}
+  gradient = {'kernel': jnp.full((2, 2), 1e-3)}
+  moved = {}
+  for name in ('adam', 'adamw'):
+    config = optim.get_config(
+      name=name, learning_rate=0.1, weight_decay=0.5, warmup_fraction=0.0, schedule='constant'
+    )
+    tx = optim.make(config, total_steps=4, batch_size=1)
+    updates, _ = tx.update(gradient, tx.init(params), params)
+    moved[name] = float(updates['kernel'][0, 0])
+  np.testing.assert_allclose(moved['adam'], -0.1, rtol=1e-5)  # the sign of gradient + decay
+  np.testing.assert_allclose(moved['adamw'], -0.1 - 0.1 * 0.5 * 3, rtol=1e-5)

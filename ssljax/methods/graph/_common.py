@@ -6,8 +6,8 @@ import jax.numpy as jnp
 from ssljax.method import Method
 from ssljax.net import chain
 
-# Adam at a constant rate, as nearly all papers on graphs have it.
-ADAM = {'name': 'adamw', 'schedule': 'constant', 'warmup_fraction': 0.0, 'weight_decay': 0.0}
+# Adam at a constant rate, decay added to the gradient, as nearly all papers on graphs have it.
+ADAM = {'name': 'adam', 'schedule': 'constant', 'warmup_fraction': 0.0, 'weight_decay': 0.0}
 
 
 def adam(learning_rate, weight_decay=0.0):

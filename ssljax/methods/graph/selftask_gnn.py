@@ -32,7 +32,7 @@ def get_config(preset='cora'):
       encoder=dict(name='gcn', dim=16, depth=1, drop=0.5),
       batch_size=1,
       epochs=100 if preset == 'tiny' else 200,
-      optim=_common.adam(1e-2, 5e-2),
+      optim=_common.adam(1e-2, 5e-4),
       method=dict(
         task='distance_to_labelled',
         task_weight=1.0,
