@@ -16,6 +16,8 @@ import sys
 import tempfile
 import time
 
+import benchmark_graphs
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
@@ -430,7 +432,7 @@ PARTS = {
     queue,
     method_steps,
   )
-}
+} | benchmark_graphs.PARTS
 
 
 def main():
