@@ -53,7 +53,8 @@ def lazy(n, unreadable=()):
 
 
 def test_names_are_the_modules_that_are_sources():
-  assert data.names() == ['digits', 'folder', 'npz', 'scenes', 'tfds']
+  wanted = ['communities', 'digits', 'folder', 'graph', 'motifs', 'npz', 'scenes', 'tfds']
+  assert data.names() == wanted
 
 
 @pytest.mark.parametrize('name', ['digits', 'folder', 'npz', 'tfds', 'cifar10', 'imagenet2012'])

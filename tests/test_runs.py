@@ -184,6 +184,7 @@ def test_the_commands_on_one_run(images, tmp_path, capsys):
 def test_list_names_every_method(capsys):
   rows = json.loads(call(listing, '--json', capsys=capsys))
   functions = {'cl_vs_mim', 'lost', 'most_localization', 'token_cut'}  # that train nothing
+  functions |= {'clusterfug', 'fastrp', 'fisher_info_embedding', 'kcore_embedding', 'node2vec'}
   assert {row['name'] for row in rows} == set(small.NAMES) | functions
   assert all(row['modality'] and row['family'] and row['paper'] for row in rows)
   assert 'simclr' in call(listing, capsys=capsys)

@@ -25,7 +25,10 @@ def get_config(name: str = 'communities') -> ConfigDict:
 
 
 def load(config: ConfigDict, split: str) -> graphs.GraphSource | None:
-  """The graph, with 20 training nodes of each class, or in small ones a third; there is no test split but the nodes'."""
+  """The graph, with 20 training nodes of each class, or in small ones a third of them.
+
+  There is no test split but the nodes'.
+  """
   if split == 'test':
     return None
   rng = np.random.default_rng(config.seed)

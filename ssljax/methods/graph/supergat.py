@@ -1,7 +1,7 @@
 """SuperGAT: a graph attention network whose attention also learns to tell edges from other pairs.
 
     logits of classes = classifier(GAT(graph)), both of attention 'MX' or 'SD' (encoder.attention)
-    loss = cross-entropy at labelled nodes + weight * mean over layers of losses.edge_bce of pairs
+    loss = cross-entropy at labelled nodes + weight * sum over layers of losses.edge_bce of pairs
 
 Kim & Oh 2021, "How to find your friendly neighborhood: graph attention design with
 self-supervision". The logits of a pair are averaged over heads; edges are drawn with chance
@@ -25,7 +25,8 @@ PRESETS = ('cora', 'cora_sd')
 
 
 def get_config(preset='cora'):
-  """'cora', 'cora_sd': the authors' settings for Cora with MX and SD; 'tiny' the first, shorter."""
+  """'cora', 'cora_sd': Cora with MX and SD, in the settings of PyTorch Geometric's example (the
+  authors searched theirs at random); 'tiny' the first, shorter."""
   edge_ratio = {'cora': 0.8, 'cora_sd': 0.5, 'tiny': 0.8}[preset]
   kind = dict(attention='SD' if preset == 'cora_sd' else 'MX', drop=0.6, attention_drop=0.6)
   return ConfigDict(
@@ -34,9 +35,9 @@ def get_config(preset='cora'):
       | dict(name='supergat', dim=64, depth=1, last_heads=8, last_concat=True, activation='elu'),
       batch_size=1,
       epochs=100 if preset == 'tiny' else 300,
-      optim=_common.adam(5e-3, 1e-2),
+      optim=_common.adam(5e-3, 5e-4),
       method=dict(
-        edge_weight=2.0,
+        edge_weight=4.0,
         edge_ratio=edge_ratio,
         negative_ratio=0.5,
         classifier=kind | dict(name='supergat', depth=1, last_heads=8, last_activation=False),
