@@ -10,7 +10,7 @@ EXTRAS = {
 
 # pytest 9.2 keeps names of tests where pytest-xdist 3.8 does not change them: groups of tests that
 # share compiled programs would be scattered over the workers without a word.
-TEST = ['pytest>=8,<9.2', 'pytest-xdist>=3.5', 'ruff>=0.8']
+TEST = ['pytest>=8,<9.2', 'pytest-xdist>=3.5', 'ruff>=0.8', 'networkx>=3']
 
 # To compare with other libraries' networks; not part of [test], for its size.
 PARITY = ['torch>=2.6', 'transformers>=5.23']

@@ -44,6 +44,7 @@ def get_config(arg: str = 'simclr,digits') -> ConfigDict:
   if preset not in presets:
     raise InputError(f'preset is {preset!r}, wanted one of {", ".join(presets)}')
   settings = module.get_config(preset)
+  on_graphs = methods.available()[method_name] == 'graph'
   config = ConfigDict(
     {
       'seed': 0,
@@ -64,7 +65,8 @@ def get_config(arg: str = 'simclr,digits') -> ConfigDict:
       'report': True,
       'tensorboard': False,
       'eval': {
-        'protocols': tuple(source.get('protocols', ('knn-v1', 'linear-v1'))),
+        # (), of graphs: those that fit the data, see evaluators.graphs.fitting
+        'protocols': () if on_graphs else ('knn-v1', 'linear-v1'),
         'train_examples': 10000,
         'test_examples': 10000,
         'batch_size': 256,

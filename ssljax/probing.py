@@ -168,7 +168,8 @@ def _evaluate_graphs(program, train_state, source, config, key, baselines):
   def score(x, which):
     if source.label is None:
       return {}
-    found = graphs.run(x, source.label, source.split, settings.protocols, seed=config.seed)
+    names = settings.protocols or graphs.fitting(source.level, source.split)
+    found = graphs.run(x, source.label, source.split, names, seed=config.seed)
     return {f'{name}/{which}': value for name, value in found.items()}
 
   learned = features(train_state)

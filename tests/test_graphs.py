@@ -7,16 +7,19 @@ import pathlib
 
 import jax
 import jax.numpy as jnp
+import networkx
 import numpy as np
 import pytest
 import small
 
-from ssljax import data, embed, evaluate, losses, main, methods, models, ops
+from ssljax import data, embed, evaluate, losses, main, models, ops
 from ssljax.augment import centrality, diffusion, graph
 from ssljax.data import communities, graphs, motifs
+from ssljax.data import graph as graph_files
 from ssljax.errors import InputError
 from ssljax.evaluators import graphs as probes
-from ssljax.models.graph_layers import GAT
+from ssljax.models import graph_heads
+from ssljax.models.graph_layers import GAT, GCN
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PATH = np.array([[0, 1], [1, 2], [2, 3], [3, 4]])
@@ -53,6 +56,7 @@ def test_edges_go_both_ways_once_and_not_in_loops():
     (PATH, 5, {'x': np.full((5, 2), np.nan)}, 'features of node 0 are NaN or infinite'),
     (PATH, 5, {'x': np.ones((4, 2))}, r'features are float64 \[4, 2\], wanted numbers \[5, F\]'),
     (PATH, 5, {'label': np.zeros(4, int)}, r'labels are int64 \[4\], wanted whole numbers \[5\]'),
+    (PATH, 5, {'split': {'test': [5]}}, 'split test has other than places from 0 to 4'),
     (PATH, 5, {'offsets': [0, 2, 5], 'level': 'graph'}, r'edge \[2, 1\] joins two graphs'),
     (PATH, 5, {'offsets': [0, 5, 5], 'level': 'graph'}, 'graph 1 has no nodes'),
   ],
@@ -134,14 +138,32 @@ def test_files_of_graphs(tmp_path):
     0,
   ]
 
-  for path, wanted in {
-    'none.npz': 'no such file', 'one.txt': 'wanted .npz', 'bad.npz': 'damaged'
-  }.items():  # fmt: skip
-    if path != 'none.npz':
-      (tmp_path / path).write_text('hello')
-    c.path = str(tmp_path / path)
+  damaged = (tmp_path / 'one.npz').read_bytes()[:300]
+  for name, text, wanted in (
+    ('none.npz', None, 'no such file'),
+    ('one.txt', b'hello', 'wanted .npz'),
+    ('bad.npz', b'hello', 'pickled|damaged'),
+    ('cut.npz', damaged, 'damaged'),
+    ('q.content', b'a 1 0 x\nb 0 y\n', 'as many in each line'),
+    ('p.cites', b'a b\nc\n', "line 2 is 'c', wanted two names"),
+  ):
+    if text:
+      (tmp_path / name).write_bytes(text)
+    (tmp_path / 'q.cites').write_text('a b\n')
+    c.path = str(tmp_path / name.replace('p.cites', 'p.content'))
     with pytest.raises(InputError, match=wanted):
       data.load(c, 'train')
+  c.path = str(folder)
+  (folder / 'TINY_graph_indicator.txt').write_text('1\n2\n1\n2\n2\n')
+  with pytest.raises(InputError, match='does not count graphs from 1, in order'):
+    data.load(c, 'train')
+
+
+def test_features_of_any_sign_are_scaled_by_their_size():
+  x = np.array([[1.0, -3.0], [-2.0, 2.0], [0.0, 0.0]])
+  arrays = {'edges': np.array([[0, 1]]), 'x': x}
+  source = graph_files.from_arrays(arrays, data.get_config('graph'), where='three nodes')
+  np.testing.assert_allclose(source.x, [[0.25, -0.75], [-0.5, 0.5], [0, 0]])
 
 
 def test_real_files(shared_data):
@@ -167,7 +189,6 @@ def test_networkx_and_scipy_graphs():
   matrix = sparse.coo_matrix((np.ones(4), PATH.T), shape=(5, 5))
   source = graphs.from_scipy(matrix)
   np.testing.assert_array_equal(source.edges, graphs.make(PATH, 5).edges)
-  networkx = pytest.importorskip('networkx')
   same = graphs.from_networkx(networkx.path_graph(5))
   np.testing.assert_array_equal(same.edges, source.edges)
 
@@ -175,7 +196,6 @@ def test_networkx_and_scipy_graphs():
 def test_line_graph():
   edges = np.array([[0, 1], [1, 2], [2, 0], [2, 3], [4, 5]])
   assert graphs.line_graph(edges, 6).tolist() == [[0, 1], [0, 2], [1, 2], [1, 3], [2, 3]]
-  networkx = pytest.importorskip('networkx')
   line = networkx.line_graph(networkx.Graph(edges.tolist()))
   place = {frozenset(e): i for i, e in enumerate(edges.tolist())}
   wanted = {tuple(sorted(place[frozenset(e)] for e in pair)) for pair in line.edges}
@@ -195,6 +215,8 @@ def test_a_run_from_data_to_embeddings(arg, packs, tmp_path, capsys):
   main.main([*run, *flags])
   summary = json.loads((tmp_path / 'run' / 'summary.json').read_text())
   found = [n for n in summary['metrics'] if n.endswith('/learned')]
+  wanted = {'graph-svm-v1'} if packs else {'node-public-v1', 'node-random-v1'}
+  assert {n.removesuffix('/learned') for n in found} == wanted  # those that fit, not told
   assert found and all(n.replace('learned', 'raw') in summary['metrics'] for n in found)
   assert (tmp_path / 'run' / 'report.html').stat().st_size > 10_000
   evaluate.main(['evaluate', f'--workdir={tmp_path}/run'])
@@ -209,33 +231,7 @@ def test_a_run_from_data_to_embeddings(arg, packs, tmp_path, capsys):
   assert 'flops per step' in capsys.readouterr().out
 
 
-# Padding, and the order of nodes.
-
-
-ON_GRAPHS = [n for n, modality in methods.available().items() if modality == 'graph']
-
-
-@pytest.mark.parametrize('name', ON_GRAPHS)
-def test_padding_changes_nothing(name):
-  program = small.make(name)
-  train_state = program.init(small.key())
-  found = []
-  for room in (0, 64):
-    budget = tuple(n + room for n in program.source.budget)
-    source = dataclasses.replace(program.source, budget=budget)
-    rows = small.rows(program.method, source=source)
-    batch = small.probing.place(rows, source, program)
-    views = jax.jit(program.method.views)(small.key(), batch)
-    found.append(
-      jax.jit(jax.value_and_grad(program.method.loss, has_aux=True))(
-        train_state.params, train_state.state, views, small.key(), 0
-      )
-    )
-  ((first, _), grads), ((second, _), more) = found
-  np.testing.assert_allclose(second, first, rtol=1e-5)
-  for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(more), strict=True):
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    assert np.linalg.norm(a - b) <= 1e-4 * max(np.linalg.norm(a), 1e-5)
+# Encoders.
 
 
 @pytest.mark.parametrize('kind', ['gcn', 'gat', 'gin', 'sage', 'supergat', 'gain'])
@@ -282,9 +278,86 @@ def test_diffusion_equals_the_authors(golden):
       adjacency, alpha = case['in']['adjacency'], float(case['hp']['alpha'])
       with jax.enable_x64(True):
         seen = diffusion.ppr(jnp.asarray(adjacency), alpha, self_loop=bool(case['hp']['self_loop']))
+        heat = diffusion.heat(jnp.asarray(adjacency), float(case['hp']['t']), entrywise=True)
       np.testing.assert_allclose(seen, case['out']['ppr'], rtol=1e-9)
+      np.testing.assert_allclose(heat, case['out']['heat'], rtol=1e-9)
       compared += 1
   assert compared
+
+
+def mvgrl_of_nodes(case):
+  """(loss, logits) and their gradients of the authors' model of nodes, from our parts."""
+  w, given = case['w'], case['in']
+  count = len(given['permutation'])
+  pairs = np.indices((count, count)).reshape(2, 1, -1)
+  batch = {
+    'receivers': pairs[0], 'senders': pairs[1], 'edges': np.ones(pairs[0].shape, bool),
+    'index': np.zeros((1, 1), int), 'graph': np.zeros((1, count), int),
+  }  # fmt: skip
+  matrices = given['adjacency_norm'], given['diffusion']
+  layer = GCN(w['gcn1.bias'].shape[0], normalized=False)
+  discriminator = graph_heads.bilinear()
+
+  def loss(features, w):
+    def encode(i, x):
+      graph = {**batch, 'weight': matrices[i].reshape(1, -1)}
+      name = f'gcn{i + 1}'
+      params = {'linear': {'kernel': w[f'{name}.fc.weight'].T}, 'bias': w[f'{name}.bias']}
+      y = layer.apply({'params': params}, x, graph)
+      return jnp.where(y >= 0, y, w[f'{name}.act.weight'] * y)
+
+    def scores(h):
+      params = {'weight': w['disc.f_k.weight'][0], 'bias': w['disc.f_k.bias'][0]}
+      pairs = ((h[1], real[0]), (h[0], real[1]))
+      return [
+        discriminator.apply(params, {}, nodes, jax.nn.sigmoid(ops.readout(of, batch, 'mean')),
+                            train=True)[0][0, :, 0]
+        for nodes, of in pairs
+      ]  # fmt: skip
+
+    real = [encode(i, features) for i in (0, 1)]
+    corrupted = [encode(i, features[:, given['permutation']]) for i in (0, 1)]
+    positive, negative = (jnp.stack(scores(h), 1) for h in (real, corrupted))
+    return losses.dgi(positive, negative), jnp.concatenate([positive.T, negative.T]).reshape(-1)
+
+  arrays = jnp.asarray(given['features']), {name: jnp.asarray(x) for name, x in w.items()}
+  return jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))(*arrays)
+
+
+def test_mvgrl_of_nodes_equals_the_authors(golden):
+  (case,) = [case for case in golden('mvgrl') if str(case['hp']['kind']) == 'node']
+  with jax.enable_x64(True):
+    (value, logits), grads = mvgrl_of_nodes(case)
+  near = {'rtol': 1e-6, 'atol': 1e-10}
+  np.testing.assert_allclose(value, case['out']['loss'], **near)
+  np.testing.assert_allclose(logits, case['out']['logits'][0], **near)
+  np.testing.assert_allclose(grads[0], case['grad']['features'], **near)
+  for name, gradient in grads[1].items():
+    np.testing.assert_allclose(gradient, case['grad'][f'w.{name}'], **near, err_msg=name)
+
+
+def test_summaries_know_each_other_as_in_mvgrl(golden):
+  (case,) = [case for case in golden('mvgrl') if str(case['hp']['kind']) == 'graph']
+  with jax.enable_x64(True):
+    arrays = [jnp.asarray(case['in'][name]) for name in ('global', 'global2')]
+    value, grads = jax.value_and_grad(losses.global_global, argnums=(0, 1))(*arrays)
+  np.testing.assert_allclose(value, case['out']['loss_global_global'], rtol=1e-6)
+  for name, gradient in zip(('global', 'global2'), grads, strict=True):
+    np.testing.assert_allclose(gradient, case['grad'][f'global_global.{name}'], rtol=1e-6)
+
+
+def test_gcc_remembers_as_the_authors_do(golden):
+  (case,) = [case for case in golden('gcc') if str(case['hp']['use_softmax']) == 'True']
+  with jax.enable_x64(True):
+    queue = jnp.asarray(case['in']['state_memory'])
+    pointer = jnp.asarray(case['in']['state_index'], jnp.int32)
+    for step in range(int(case['hp']['steps'])):
+      q, k = (jnp.asarray(case['in'][f'{letter}{step}']) for letter in 'qk')
+      value = losses.moco(q, k, queue, temperature=float(case['hp']['temperature']))
+      np.testing.assert_allclose(value, case['out'][f'loss{step}'], rtol=1e-6)
+      queue, pointer = ops.enqueue(queue, pointer, k)
+      np.testing.assert_allclose(queue, case['out'][f'state_memory_after{step}'], rtol=1e-6)
+      assert int(pointer) == int(case['out'][f'state_index_after{step}'])
 
 
 def test_heat_is_the_matrix_exponential():

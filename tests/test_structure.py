@@ -17,6 +17,8 @@ ALLOWED = {
   'ops': ARRAYS | {'ssljax.ops', 'ssljax.errors'},
   'discovery': ARRAYS
   | {'scipy', 'ssljax.ops', 'ssljax.discovery', 'ssljax.evaluators', 'ssljax.errors'},
+  'embedding': ARRAYS | {'scipy', 'sklearn', 'ssljax.losses', 'ssljax.embedding', 'ssljax.errors'},
+  'partition': {'numpy', 'ssljax.errors'},
   'augment': ARRAYS | {'ssljax.ops', 'ssljax.augment', 'ssljax.errors'},
   'models': ARRAYS | {'flax', 'ssljax.ops', 'ssljax.models', 'ssljax.net', 'ssljax.errors'},
   'methods': ARRAYS

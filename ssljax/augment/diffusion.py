@@ -18,10 +18,14 @@ def ppr(adjacency, alpha=0.2, *, self_loop=True):
   return alpha * jnp.linalg.inv(eye - (1 - alpha) * normal)
 
 
-def heat(adjacency, t=5.0):
+def heat(adjacency, t=5.0, *, entrywise=False):
   """Heat kernel [N, N]: exp(t (A D^-1 - I)), the matrix exponential.
 
-  Hassani & Khasahmadi 2020, equation 3; the code of MVGRL takes that of each entry instead.
+  Hassani & Khasahmadi 2020, equation 3. The code of MVGRL takes the exponential of each entry of
+  t (A D^-1 - 1) instead, after adding I to A: with `entrywise` it is that.
   """
+  if entrywise:
+    a = adjacency + jnp.eye(len(adjacency), dtype=adjacency.dtype)
+    return jnp.exp(t * (a / a.sum(0) - 1))
   walk = adjacency / jnp.maximum(adjacency.sum(0), 1)
   return jax.scipy.linalg.expm(t * (walk - jnp.eye(len(walk), dtype=walk.dtype)))

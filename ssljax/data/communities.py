@@ -12,16 +12,13 @@ from ssljax.data import graphs, source
 
 def get_config(name: str = 'communities') -> ConfigDict:
   """The graph's size, difficulty and seed; the same config gives the same graph."""
-  config = source.base_config(
+  return source.base_config(
     name, preset='tiny', seed=0, num_nodes=1200, num_classes=6, width=300,
     degree=5.0,  # of a node on average
     inside=0.8,  # share of edges within a community
     words=8,  # features that a node has
     own_words=0.3,  # share of them that are of its community
   )  # fmt: skip
-  with config.unlocked():
-    config.protocols = ('node-public-v1', 'node-random-v1')
-  return config
 
 
 def load(config: ConfigDict, split: str) -> graphs.GraphSource | None:

@@ -15,20 +15,18 @@ import pathlib
 import numpy as np
 from ml_collections import ConfigDict
 
-from ssljax.data import graphs, source
+from ssljax.data import graphs, npz, source
 from ssljax.errors import InputError
 
 
 def get_config(name: str = 'graph') -> ConfigDict:
   """path: of the file or folder. set: which of several sets a file has. directed: whether edges go
-  one way. normalize: whether rows of features are divided by their sum. packs: into how many
+  one way. normalize: whether rows of features are divided by their
+  absolute sum. packs: into how many
   unions of graphs a batch is packed, a multiple of the devices."""
-  config = source.base_config(
+  return source.base_config(
     name, preset='tiny', path='', set='', directed=False, normalize=True, packs=1
   )
-  with config.unlocked():
-    config.protocols = ('node-public-v1', 'node-random-v1')
-  return config
 
 
 def load(config: ConfigDict, split: str) -> graphs.GraphSource | None:
@@ -44,12 +42,10 @@ def load(config: ConfigDict, split: str) -> graphs.GraphSource | None:
     return _linqs(path, config)
   if path.suffix != '.npz':
     raise InputError(f'data.path is {path}, wanted .npz, .content, or the folder of a TU set')
-  try:
-    with np.load(path, allow_pickle=False) as file:
-      prefix = f'{config.set}_' if config.set else ''
-      arrays = {k.removeprefix(prefix): file[k] for k in file.files if k.startswith(prefix)}
-  except (OSError, ValueError, EOFError) as error:
-    raise InputError(f'{path} cannot be read, it is damaged or no file of arrays') from error
+  prefix = f'{config.set}_' if config.set else ''
+  with path.open('rb') as opened, npz.opened_arrays(opened, path) as file:
+    names = [name for name in file if name.startswith(prefix)]
+    arrays = {name.removeprefix(prefix): npz.array(file, path, name) for name in names}
   return from_arrays(arrays, config, where=str(path))
 
 
@@ -98,7 +94,8 @@ def _hypergraph(arrays, x, where):
   split = {}
   if 'split1_train' in arrays:
     train, test = arrays['split1_train'], arrays['split1_test']
-    split = {'train': train, 'val': train, 'test': test}
+    held_out = np.arange(len(train)) % 5 == 0  # of the file's split, which has no validation nodes
+    split = {'train': train[~held_out], 'val': train[held_out], 'test': test}
   return graphs.make(
     np.concatenate(pairs), len(x), x=x, label=_label(arrays), split=split, where=where,
     extra={'member': members.astype(np.int32), 'hyperedge': of.astype(np.int32)},
@@ -125,22 +122,24 @@ def _features(arrays, config, where):
 def _scaled(x, config):
   if x is None or not config.normalize:
     return x
-  return x / np.maximum(x.sum(1, keepdims=True), 1e-12)
+  return x / np.maximum(np.abs(x).sum(1, keepdims=True), 1e-12)
 
 
 def _tu_folder(path, config):
   name = path.name
 
-  def read(what, kind=np.int64):
+  def read(what, kind=np.int64, axes=1):
     file = path / f'{name}_{what}.txt'
     try:
-      return np.loadtxt(file, delimiter=',', dtype=kind, ndmin=1) if file.exists() else None
+      return np.loadtxt(file, delimiter=',', dtype=kind, ndmin=axes) if file.exists() else None
     except ValueError as error:
       raise InputError(f'{file} is no list of numbers ({error})') from error
 
-  edges, of_node = read('A'), read('graph_indicator')
+  edges, of_node = read('A', axes=2), read('graph_indicator')
   if edges is None or of_node is None:
     raise InputError(f'{path} has no {name}_A.txt or {name}_graph_indicator.txt, wanted a TU set')
+  if not len(of_node) or of_node[0] != 1 or not np.isin(np.diff(of_node), (0, 1)).all():
+    raise InputError(f'{path}/{name}_graph_indicator.txt does not count graphs from 1, in order')
   counts = np.bincount(of_node - 1)
   label, nodes = read('graph_labels'), read('node_labels')
   arrays = {'edges': edges - 1, 'node_offsets': np.concatenate([[0], np.cumsum(counts)])}
@@ -160,10 +159,16 @@ def _linqs(path, config):
   if not rows or not cites.is_file():
     raise InputError(f'{path} is empty, or there is no {cites.name} beside it')
   number = {row[0]: i for i, row in enumerate(rows)}
-  x = np.array([row[1:-1] for row in rows], np.float32)
+  try:
+    x = np.array([row[1:-1] for row in rows], np.float32)
+  except ValueError as error:
+    raise InputError(f'{path}: wanted a name, numbers as many in each line, and a class') from error
   label = np.unique([row[-1] for row in rows], return_inverse=True)[1]
   pairs = [line.split() for line in cites.read_text().splitlines() if line.strip()]
   # Papers that are cited and not in the set are left out.
+  bad = next((i for i, pair in enumerate(pairs) if len(pair) != 2), None)
+  if bad is not None:
+    raise InputError(f'{cites}: line {bad + 1} is {" ".join(pairs[bad])!r}, wanted two names')
   edges = [(number[a], number[b]) for a, b in pairs if a in number and b in number]
   return graphs.make(
     np.array(edges, np.int64), len(rows), x=_scaled(x, config), label=label, where=str(path)

@@ -218,6 +218,9 @@ def make(
         f'{where}: labels are {label.dtype} {list(label.shape)}, wanted whole numbers [{examples}]'
       )
     label = label.astype(np.int32)
+  for name, places in fields.get('split', {}).items():
+    if name != 'fold' and not np.isin(places, np.arange(examples)).all():
+      raise InputError(f'{where}: split {name} has other than places from 0 to {examples - 1}')
   return GraphSource(x, edges, offsets, label=label, **fields)
 
 

@@ -13,12 +13,9 @@ KINDS = ('ring', 'star', 'grid', 'clique')
 
 def get_config(name: str = 'motifs') -> ConfigDict:
   """The set's size and seed; the same config gives the same graphs."""
-  config = source.base_config(
+  return source.base_config(
     name, preset='tiny', seed=0, num_graphs=400, nodes=(12, 28), noise=0.15, packs=1
   )
-  with config.unlocked():
-    config.protocols = ('graph-svm-v1',)
-  return config
 
 
 def load(config: ConfigDict, split: str) -> graphs.GraphSource | None:

@@ -39,14 +39,18 @@ def load(config: ConfigDict, split: str) -> source.Source | None:
   if not path.is_file():
     raise InputError(f'data.path is {config.path}, and there is no such file')
   try:
-    with path.open('rb') as opened, _load(opened, path) as file:
+    with path.open('rb') as opened, opened_arrays(opened, path) as file:
       return _split(config, file, path, split)
   except OSError as error:
     raise InputError(f'{path} cannot be read: {error.strerror}') from error
 
 
 @contextlib.contextmanager
-def _load(opened, path):
+def opened_arrays(opened, path):
+  """Yields {key: array}, read when asked for, of an open .npz, or {'x': array} of an .npy.
+
+  Raises InputError if it is neither, or holds pickles.
+  """
   try:
     loaded = np.load(opened, allow_pickle=False)
   except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
@@ -78,7 +82,8 @@ def _first(file, alias: str, names) -> str | None:
   return next((s for s in spelt if s in file), None)
 
 
-def _get(file, path, key) -> np.ndarray:
+def array(file, path, key) -> np.ndarray:
+  """One of those; raises InputError if it is damaged or pickled."""
   try:
     return file[key]
   except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
@@ -92,7 +97,7 @@ def _unusable(where, error) -> InputError:
 
 
 def _arrays(config, file, path, image, label) -> source.ArraySource:
-  x = _get(file, path, image)
+  x = array(file, path, image)
   if x.ndim == 2 and x.dtype.kind in 'fiu':
     labels, classes = _labels(file, path, label, len(x))
     x = source.check_vectors(x, f'{path}: {image}')
@@ -110,9 +115,9 @@ def _arrays(config, file, path, image, label) -> source.ArraySource:
 def _labels(file, path, key, size):
   if key is None:
     return {}, None
-  y, classes = source.check_labels(_get(file, path, key), size, f'{path}: {key}')
+  y, classes = source.check_labels(array(file, path, key), size, f'{path}: {key}')
   if classes is None and 'classes' in file:
-    names = _get(file, path, 'classes')
+    names = array(file, path, 'classes')
     if names.ndim != 1 or len(names) <= y.max():
       raise InputError(
         f'{path}: classes has shape {list(names.shape)}, wanted [{y.max() + 1}] or more'
@@ -125,7 +130,7 @@ def _pool(config, file, path, pool, offsets, label) -> source.LazySource:
   if offsets is None:
     raise InputError(f'{path} has {pool} but no {pool.replace("jpeg", "offsets")}')
   where = f'{path}: {pool}'
-  data, ends = _get(file, path, pool), _get(file, path, offsets)
+  data, ends = array(file, path, pool), array(file, path, offsets)
   if data.dtype != np.uint8 or data.ndim != 1:
     raise InputError(f'{where} is {data.dtype} {list(data.shape)}, wanted uint8 bytes [total]')
   if ends.ndim != 1 or len(ends) < 2 or ends.dtype.kind not in 'iu':

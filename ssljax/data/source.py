@@ -14,6 +14,9 @@ class Source(Protocol):
   """Examples by number: {'image': uint8 [H, W, C], 'label': int32, if there are labels}; of vectors
   {'x': float32 [D]} in the place of 'image'.
 
+  Of graphs, see `graphs.GraphSource`: a source with `collate` makes its own batches, `fitted` to a
+  run, and with `whole` the one batch is all of it; `pipeline` and `probing` ask for these.
+
   Every example has the same keys, shapes and dtypes; `classes` are the names of the labels, or
   None. Reading any but the first may raise Unreadable. A source can be pickled, for workers.
   """

@@ -119,6 +119,14 @@ PROTOCOLS = {
 }
 
 
+def fitting(level: str, split) -> tuple[str, ...]:
+  """The protocols of a set of graphs, or of nodes: those of the data's own split if it has one."""
+  if level == 'graph':
+    return ('graph-svm-v1',)
+  own = all(name in split for name in ('train', 'val', 'test'))
+  return ('node-public-v1', 'node-random-v1') if own else ('node-random-v1',)
+
+
 def run(
   x, y, split, names, *, seed: int = 0, num_classes: int | None = None, deviations: bool = False
 ) -> dict[str, float]:

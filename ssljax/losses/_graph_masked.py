@@ -4,14 +4,24 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ssljax.ops import as_float, check_shape, l2_normalize, masked_mean
+from ssljax.ops import as_float, check_shape, masked_mean
+
+
+def _direction(z):
+  """Rows at length one. A row of zeros, as nodes without neighbours have, stays so and has no
+  gradient: there is no direction to turn it to, and one over its length would drown the rest."""
+  z = as_float(z)
+  squared = jnp.sum(z * z, -1, keepdims=True)
+  some = squared > 1e-24
+  return jnp.where(some, z * lax.rsqrt(jnp.where(some, squared, 1)), 0)
 
 
 def sce(pred, target, *, gamma=3.0, where=None):
   """Scaled cosine error of GraphMAE: mean of (1 - cos(x, z))^gamma over the masked nodes.
 
-  Both sides have a gradient. Scaling weighs down what is easy; 0 where all point the same way,
-  which constant embeddings do only if all features of nodes do.
+  Both sides have a gradient, but rows of zeros, whose cosine is 0. Scaling weighs down what is
+  easy; 0 where all point the same way, which constant embeddings do only if all features of nodes
+  do.
 
   Args:
     pred: [N, F], reconstructed features. target: [N, F], those there were.
@@ -29,7 +39,7 @@ def sce(pred, target, *, gamma=3.0, where=None):
   """
   check_shape('pred', pred, ('N', 'F'))
   check_shape('target', target, pred.shape)
-  x, y = l2_normalize(as_float(pred), eps=1e-24), l2_normalize(as_float(target), eps=1e-24)
+  x, y = _direction(pred), _direction(target)
   error = 1 - jnp.sum(x * y, -1)
   # Rounding may leave a cosine above 1, and a power of a negative number is none.
   return masked_mean(jnp.maximum(error, 0) ** gamma, where)
@@ -111,7 +121,7 @@ def hypeboy(queries, keys, node, *, where=None, keys_where=None, reduce='sum'):
   check_shape('node', node, (len(queries),))
   if reduce not in ('sum', 'mean'):
     raise ValueError(f"reduce is {reduce!r}, wanted 'sum' or 'mean'")
-  q, k = l2_normalize(as_float(queries), eps=1e-24), l2_normalize(as_float(keys), eps=1e-24)
+  q, k = _direction(queries), _direction(keys)
   scores = jnp.einsum('md,nd->mn', q, k, precision=lax.Precision.HIGHEST)
   if keys_where is not None:
     scores = jnp.where(keys_where, scores, -1e30)

@@ -50,7 +50,6 @@ def get_config(name):
     'drop': 0.0,  # of the features before each layer
     'attention_drop': 0.0,
     'mlp_norm': False,  # batch norm inside the layers of a GIN
-    'normalized': True,  # of a GCN: False takes the weights of edges as they are
     'pool': 'sum',  # of nodes, to the features of a graph
     'jump': 'last',  # or 'concat': features of all layers side by side
   }
@@ -96,7 +95,6 @@ class GNN(nn.Module):
   drop: float
   attention_drop: float
   mlp_norm: bool
-  normalized: bool
   pool: str
   jump: str
   dtype: jnp.dtype = jnp.float32
@@ -129,7 +127,7 @@ class GNN(nn.Module):
     dim, name = (self.dim if last else self.hidden), f'layer_{i}'
     bias = self.norm != 'batch'  # which would take it away again
     if self.layer == 'gcn':
-      return GCN(dim, self.normalized, *diffusion, use_bias=bias, name=name)(x, graph)
+      return GCN(dim, True, *diffusion, use_bias=bias, name=name)(x, graph)
     if self.layer == 'gin':
       return GIN(dim, self.mlp_norm, use_bias=bias, name=name)(x, graph, train=train)
     if self.layer == 'sage':

@@ -51,22 +51,20 @@ class GCN(nn.Module):
 
 
 class GIN(nn.Module):
-  """Xu et al. 2019: y = MLP((1 + eps) x + sum of neighbours), a linear layer, ReLU, and another.
+  """Xu et al. 2019: y = MLP(x + sum of neighbours), a linear layer, ReLU, and another.
 
-  norm: whether batch norm is between the two. learned_eps: whether eps, 0 at first, is trained.
+  norm: whether batch norm is between the two. eps is 0, as in the authors' GIN-0.
   """
 
   dim: int
   norm: bool = False
-  learned_eps: bool = False
   use_bias: bool = True
 
   @nn.compact
   def __call__(self, x, graph, *, train=False):
     weights = ops.edge_weights(graph)[..., None].astype(x.dtype)
     y = ops.aggregate(ops.at_nodes(x, graph['senders']) * weights, graph['receivers'], x.shape[1])
-    eps = self.param('eps', nn.initializers.zeros, ()) if self.learned_eps else 0.0
-    y = y + (1 + eps) * x
+    y = y + x
     y = nn.Dense(self.dim, use_bias=not self.norm, dtype=x.dtype, name='linear_0')(y)
     if self.norm:
       y = norm_nodes(y, graph, 'batch', train, 'norm')

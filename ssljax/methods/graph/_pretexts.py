@@ -1,7 +1,7 @@
 """The pretext tasks of "Self-supervised learning on graphs": what a node is to say of its graph.
 
 A task is (rng, graph) -> (graph as the network sees it, targets); `width` says how many numbers a
-head gives, and `losses_of` compares. Distances are found by spreading from sources along edges.
+head gives, and `loss_of` compares. Distances are found by spreading from sources along edges.
 """
 
 import jax
@@ -51,12 +51,12 @@ def node_property(rng, graph):
 
 def edge_mask(rng, graph):
   """A tenth of the edges is taken away; they are to be told from random pairs."""
-  hide, other = jax.random.split(rng)
+  hide, other, count = jax.random.split(rng, 3)
   hidden = graph['edges'] & (views.pair_uniform(hide, graph) < 0.1)
   pairs = _common.random_pairs(other, graph, graph['edges'].shape[1])
   edges = jnp.stack([graph['senders'], graph['receivers']], -1)
   # One random pair in ten, so that both kinds are about as many.
-  counted = graph['edges'] & (views.pair_uniform(other, graph) < 0.1)
+  counted = graph['edges'] & (views.pair_uniform(count, graph) < 0.1)
   return {**graph, 'edges': graph['edges'] & ~hidden}, {
     'pairs': jnp.concatenate([edges, pairs], 1),
     'kind': jnp.concatenate([jnp.ones_like(hidden), jnp.zeros_like(hidden)], 1).astype(jnp.int32),

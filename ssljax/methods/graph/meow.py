@@ -99,12 +99,11 @@ def make(config, nets):
 
   def apart(z, kept, batch):
     """[P, S, N]: the share of clusterings that part an anchor and a node; the moved centroids."""
-    parted, moved, where = 0.0, {}, _common.flat(batch['nodes'])
+    parted, moved = 0.0, {}
+    rows = _common.flat(z * batch['nodes'][..., None])  # rows of zeros count for nothing
     for name, centroids in kept.items():
-      near = jnp.argmax(z @ centroids.T, -1)
-      mine = jax.nn.one_hot(_common.flat(near), len(centroids)) * where[:, None]
-      mean = ops.l2_normalize(mine.T @ _common.flat(z))
-      moved[name] = jnp.where(mine.sum(0)[:, None] > 0, mean, centroids)
+      moved[name], near = ops.kmeans(rows, len(centroids), init=centroids, iters=1, spherical=True)
+      near = near.reshape(z.shape[:2])
       anchors = jnp.take_along_axis(near, batch['anchors'], 1)
       parted = parted + (anchors[..., None] != near[:, None]).astype(jnp.float32)
     return parted / len(kept), moved

@@ -1,0 +1,203 @@
+"""Methods on graphs: padding, and what the common suite, of the tiny presets, does not reach."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import small
+from test_graphs import PATH, one
+
+from ssljax import config, data, losses, methods, probing, program, sharding
+from ssljax.data import graph as graph_files
+from ssljax.data import pipeline
+from ssljax.methods.graph import _pretexts, hypeboy
+
+ON_GRAPHS = [n for n, modality in methods.available().items() if modality == 'graph']
+
+
+@pytest.mark.parametrize('name', ON_GRAPHS)
+def test_padding_changes_nothing(name):
+  program = small.make(name)
+  train_state = program.init(small.key())
+  found = []
+  for room in (0, 64):
+    budget = tuple(n + room for n in program.source.budget)
+    source = dataclasses.replace(program.source, budget=budget)
+    rows = small.rows(program.method, source=source)
+    batch = probing.place(rows, source, program)
+    views = jax.jit(program.method.views)(small.key(), batch)
+    found.append(
+      jax.jit(jax.value_and_grad(program.method.loss, has_aux=True))(
+        train_state.params, train_state.state, views, small.key(), 0
+      )
+    )
+  ((first, _), grads), ((second, _), more) = found
+  np.testing.assert_allclose(second, first, rtol=1e-5)
+  for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(more), strict=True):
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    assert np.linalg.norm(a - b) <= 1e-4 * max(np.linalg.norm(a), 1e-5)
+
+
+def hypergraph():
+  """Six nodes in three hyperedges, one of them of a single node."""
+  arrays = {
+    'members': np.array([0, 1, 2, 2, 3, 5]),
+    'offsets': np.array([0, 3, 5, 6]),
+    'x': np.random.default_rng(0).random((6, 8)).astype(np.float32),
+    'y': np.array([0, 0, 1, 1, 2, 2]),
+    'split1_train': np.arange(5),
+    'split1_test': np.array([5]),
+  }
+  return graph_files.from_arrays(arrays, data.get_config('graph'), where='six nodes')
+
+
+def papers():
+  """The small graph with two meta-paths of groups, of differing sizes."""
+  source = small.graph_source('node')
+  rng = np.random.default_rng(0)
+  groups = np.stack(
+    [np.arange(90) % 9, np.where(rng.random(90) < 0.3, -1, rng.integers(20, size=90))]
+  )
+  members = np.where(groups < 0, -1, np.arange(90))
+  extra = {'path_member': members.astype(np.int32), 'path_group': groups.astype(np.int32)}
+  return dataclasses.replace(source, extra=extra)
+
+
+def taken(name, source, *, steps=3, **fields):
+  """Losses of a few steps of a method's tiny preset with some of its settings changed."""
+  c = small.small_config(name)
+  c.batch_size = 1 if source.whole else small.ROWS
+  with c.unlocked():
+    for field, value in fields.items():
+      part, _, option = field.rpartition('__')
+      (c[part] if part else c.method)[option] = value
+    c.optim.learning_rate = 0.05
+  if not source.whole:
+    c.data.packs = source.packs
+  mesh = sharding.make_mesh(1, 1, jax.devices()[:1])
+  source = pipeline.fitted(source, c, steps)
+  made = small.Made(*program.make_program(c, mesh, source, steps=steps))
+  made.source = source
+  state = made.init(small.key())
+  before = jax.device_get(state.params)
+  state, found = small.run(made, state, 0, steps)
+  still = [
+    sharding.path_name(path)
+    for (path, a), b in zip(
+      jax.tree_util.tree_leaves_with_path(before), jax.tree.leaves(state.params), strict=True
+    )
+    if (a == np.asarray(b)).all()
+  ]
+  features = made.embed(state.params, state.state, small.seen(made))['features']
+  assert np.isfinite(found).all() and np.isfinite(features).all()
+  return found, still
+
+
+GRAPHMAE = {'level': 'graph', 'encoder__layer': 'gin', 'decoder': 'gin'}
+OPTIONS = {
+  'gca-eigenvector': ('gca', 'node', {'centrality': 'eigenvector'}),
+  'gca-pagerank': ('gca', 'node', {'centrality': 'pagerank'}),
+  'graphmae-graphs': (
+    'graphmae',
+    'graph',
+    {'level': 'graph', 'encoder__layer': 'gin', 'decoder': 'gin'},
+  ),
+  'meow-adaptive': ('meow', 'papers', {'adaptive': True}),
+  'meow-paths': ('meow', 'papers', {}),
+  'mvgrl-graphs': ('mvgrl', 'graph', {'level': 'graph', 'projector': (16, 16)}),
+  'hypeboy-features': ('hypeboy', 'hypergraph', {'stage': 'features'}),
+  'hypeboy-filling': ('hypeboy', 'hypergraph', {}),
+  'scgc-star': ('scgc', 'node', {'reconstruct': False, 'cluster_start': 0.0}),
+  'supergat-sd': ('supergat', 'node', {'encoder__attention': 'SD'}),
+  'vgae-plain': ('vgae', 'node', {'variational': False}),
+}
+
+
+@pytest.mark.parametrize('option', OPTIONS)
+def test_options_train(option):
+  name, kind, fields = OPTIONS[option]
+  made = {'papers': papers, 'hypergraph': hypergraph}
+  source = made[kind]() if kind in made else small.graph_source(kind)
+  _, still = taken(name, source, **fields)
+  # A decoder's attention of receivers is of codes of 0; a plain autoencoder has no spread.
+  assert not [p for p in still if 'att_r' not in p and 'log_std' not in p]
+
+
+@pytest.mark.parametrize('task', [*_pretexts.TASKS, *_pretexts.LABELLED_TASKS])
+def test_every_pretext_trains_its_head(task):
+  _, still = taken('selftask_gnn', small.graph_source('node'), task=task)
+  assert not still
+
+
+def test_pretexts_of_a_path():
+  """Of the path 0 - 1 - 2 - 3 - 4, its ends labelled 0 and 1."""
+  batch = one(x=np.eye(5))
+  label = np.full(batch['nodes'].shape, -1, np.int32)
+  label[0, 0], label[0, 4] = 0, 1
+  batch = {**batch, 'label': jnp.asarray(label)}
+  ends = _pretexts.one_hot_nodes(jnp.array([[0, 4]]), 64)
+  far = _pretexts.distances(batch, ends)[0, :5]
+  np.testing.assert_array_equal(far, [[0, 4], [1, 3], [2, 2], [3, 1], [4, 0]])
+  value = _pretexts.distance_to_labelled(None, batch, 2)[1]['value'][0, :5]
+  # One labelled node a class: the least, the mean and the largest distance are the same.
+  np.testing.assert_allclose(value, np.tile(far, (1, 3)) / _pretexts.REACH, rtol=1e-6)
+  np.testing.assert_allclose(
+    _pretexts.node_property(None, batch)[1]['value'][0, :5, 0], np.log1p([1, 2, 2, 2, 1]), rtol=1e-6
+  )
+  spread = _pretexts.propagated(batch, 2)[0, :5]
+  np.testing.assert_allclose(spread.sum(1), 1, rtol=1e-5)
+  assert spread[1, 0] > spread[2, 0] > spread[3, 0] and spread[0].tolist() == [1, 0]
+  for task in ('context_label', 'ensemble_label', 'corrected_label'):
+    share = _pretexts.LABELLED_TASKS[task](None, batch, 2)[1]['share'][0, :5]
+    np.testing.assert_allclose(share.sum(1), 1, rtol=1e-4, err_msg=task)
+    assert share[0, 0] > 0.5 > share[4, 0], task
+  hidden, targets = _pretexts.attribute_mask(small.key(), one(x=np.eye(40), nodes=40))
+  rows = np.asarray(targets['rows'][0])
+  assert 0 < rows.sum() < 15 and not np.asarray(hidden['x'][0])[rows].any()
+  _, targets = _pretexts.pairwise_distance(small.key(), batch)
+  pairs, kind = (np.asarray(targets[n][0]) for n in ('pairs', 'kind'))
+  apart = np.abs(pairs[:, 0] - pairs[:, 1])
+  seen = np.asarray(targets['where'][0])
+  np.testing.assert_array_equal(kind[seen], np.minimum(apart[seen], 4) - 1)
+  assert (apart[~seen] == 0).all()
+
+
+def test_rows_of_zeros_have_a_cosine_of_0_and_no_gradient():
+  x = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+  empty = jnp.asarray(x).at[1].set(0)
+  value, gradient = jax.value_and_grad(losses.sce)(empty, x, gamma=1.0)
+  np.testing.assert_allclose(value, 1 / 4, rtol=1e-5)  # the other three are as they should be
+  assert not gradient[1].any()
+  asked = jax.grad(lambda q: losses.hypeboy(q, x, jnp.arange(4)))(empty)
+  assert not asked[1].any() and asked[0].any() and float(jnp.abs(asked).max()) < 10
+
+
+def test_hyperedges_ask_for_their_members():
+  source = hypergraph()
+  assert source.split['val'].tolist() == [0] and source.split['train'].tolist() == [1, 2, 3, 4]
+  assert source.extra['hyperedge'].tolist() == [0, 0, 0, 1, 1, 2]
+  plain = hypeboy.with_hyperedges(one())
+  real = np.asarray(plain['member'][0] >= 0)
+  pairs = {}
+  for e, v in zip(
+    plain['hyperedge'][0][real].tolist(), plain['member'][0][real].tolist(), strict=True
+  ):
+    pairs.setdefault(e, set()).add(v)
+  assert sorted(map(sorted, pairs.values())) == PATH.tolist()
+
+
+@pytest.mark.parametrize('name', [n for n, m in methods.available().items() if m == 'graph'])
+def test_every_preset_makes_a_network(name):
+  from ssljax import program
+
+  for preset in methods.presets(name):
+    level = methods.load(name).get_config(preset).method.get('level', methods.load(name).LEVEL[0])
+    c = config.get_config(
+      f'{name},{"communities" if level == "node" else "motifs"},preset={preset}'
+    )
+    source = data.load(c.data, 'train')
+    mesh = sharding.make_mesh(1, 1, jax.devices()[:1])
+    made = program.make_program(c, mesh, pipeline.fitted(source, c, 1), steps=2)
+    assert jax.tree.leaves(made.abstract.params)
