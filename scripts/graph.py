@@ -172,11 +172,10 @@ def run(_):
   for name, make in made:
     if only and not only & {name, name.split(':')[0]}:
       continue
-    row = make()
+    row = make() | {'command': shlex.join(['python', 'scripts/graph.py', *sys.argv[1:]])}
     kept = [r for r in result['rows'] if f'{r["method"]}:{r["data"]}' != name]
     result = {
       'title': 'Graphs, beside the published numbers',
-      'command': shlex.join(['python', 'scripts/graph.py', *sys.argv[1:]]),
       'versions': runtime.versions(),
       'graph_protocols': probes.DEFINITIONS,
       'rows': [*kept, row],
