@@ -7,7 +7,8 @@
 `--seeds_for=simclr,byol:0,1,2` gives some methods other seeds than the rest. Flags after -- go to
 every run; `--for_mae=--config.epochs=20` adds one for one method, `--note_mae='...'` a remark to
 its row. What of the raw input is worth is found once for each seed. The file is written after each
-method, and runs that are done are not repeated, so a run that was stopped costs only itself.
+method, and runs that are done are not repeated, so a run that was stopped costs only itself. Rows
+of other methods that are in the file already stay, each with the command that made it.
 """
 
 import argparse
@@ -71,6 +72,8 @@ def gather(args, special, notes, flags):
   """Yields the result after each method."""
   favoured, _, more = args.seeds_for.partition(':')
   rows, raw = [], {}
+  if args.out.exists():
+    rows = json.loads(args.out.read_text())['rows']
   for method in args.methods.split(','):
     seeds = more if method in favoured.split(',') else args.seeds
     summaries = []
@@ -84,6 +87,7 @@ def gather(args, special, notes, flags):
       summary['metrics'] |= raw.get(seed, {})
       summaries.append(summary)
     names = summaries[0]['metrics']
+    rows = [row for row in rows if row['method'] != method]
     rows.append(
       {
         'method': method,
@@ -103,12 +107,12 @@ def gather(args, special, notes, flags):
         },
         'flags': special.get(method, []),
         'note': notes.get(method, ''),
+        'command': shlex.join(['python', 'scripts/compare.py', *sys.argv[1:]]),
       }
     )
     probes = {name.rsplit('/', 1)[0] for row in rows for name in row['mean'] if '/' in name}
     yield {
       'title': args.title,
-      'command': shlex.join(['python', 'scripts/compare.py', *sys.argv[1:]]),
       'device': summaries[0]['device'],
       'device_count': summaries[0]['device_count'],
       'versions': runtime.versions(),

@@ -117,7 +117,7 @@ def trained(args, row):
 
 
 def blog_catalog(args, name):
-  """Macro-F1 at half of the labels, of vectors of the nodes of BlogCatalog."""
+  """Macro- and micro-F1 at half of the labels, of vectors of the nodes of BlogCatalog."""
   with np.load(args.data / 'blogcatalog_karate.npz', allow_pickle=False) as file:
     count, edges, groups = int(file['blog_n']), file['blog_edges'], file['blog_groups']
   graph = _graph.from_edges(edges.astype(int), count)
@@ -135,7 +135,7 @@ def blog_catalog(args, name):
   return {
     'method': name,
     'data': 'BlogCatalog',
-    'protocol': 'macro-F1, half of the labels',
+    'protocol': 'half of the labels, macro_f1',
     'published': 25.8 if name == 'node2vec' else None,
     'published_in': 'node2vec' if name == 'node2vec' else '',
     'seeds': list(args.seeds),

@@ -143,12 +143,16 @@ def on_graphs(path):
   ]
   rows = []
   for row in result['rows']:
-    name = next(n for n in row['mean'] if n.endswith('learned')).rsplit('/', 1)[0]
-    cells = [per_cent(row, f'{name}/{which}') for which in ('learned', 'random', 'raw')]
-    published = row['published'] and f'{row["published"]:.1f} ({row["published_in"]})'
     minutes = f'{sum(row["seconds"]) / len(row["seconds"]) / 60:.1f}'
-    head = [row['method'], row['data'], row['protocol'], *cells, published or '']
-    rows.append([*head, str(len(row['seeds'])), minutes])
+    for name in sorted({n.rsplit('/', 1)[0] for n in row['mean'] if n.endswith('/learned')}):
+      cells = [per_cent(row, f'{name}/{which}') for which in ('learned', 'random', 'raw')]
+      published = ''
+      if row['published'] and row['protocol'].endswith(name):
+        published = f'{row["published"]:.1f} ({row["published_in"]})'
+      label = row['protocol'] if row['protocol'].endswith(name) else name
+      rows.append(
+        [row['method'], row['data'], label, *cells, published, str(len(row['seeds'])), minutes]
+      )
   names = [
     'method',
     'data',

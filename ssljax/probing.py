@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from ssljax import sharding
+from ssljax import runtime, sharding
 from ssljax.data import pipeline
 from ssljax.errors import InputError
 from ssljax.evaluators import graphs, label_free, protocols
@@ -29,6 +29,7 @@ def extract(
   """Embeds the first `limit` examples of a source; batches are padded to one compiled shape."""
   batch_size = -(-batch_size // program.mesh.size) * program.mesh.size
   xs, indices, labels, images = [], [], [], []
+  runtime.meet('before features')
   for batch in pipeline.eval_batches(source, batch_size, limit):
     valid, label = batch.pop('valid'), batch.pop('label', None)
     named = program.embed(train_state.params, train_state.state, place(batch, source, program))

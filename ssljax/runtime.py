@@ -54,6 +54,19 @@ def connect(coordinator: str = '', num_processes: int = 0, process_id: int = -1)
     jax.distributed.initialize()
 
 
+def meet(where: str) -> None:
+  """Waits for the other processes of this run, hours if need be.
+
+  For places where processes have worked by themselves for unequal times: what follows, in which
+  they exchange arrays, gives up after 30 seconds of waiting on CPU.
+  """
+  if jax.process_count() > 1:
+    from orbax.checkpoint import multihost
+
+    hours = 12
+    multihost.get_barrier_sync_fn()(key=f'ssljax {where}', timeout_ms=hours * 3_600_000)
+
+
 def has_company(environment: Mapping[str, str]) -> bool:
   """Whether Slurm, Open MPI, JAX_NUM_PROCESSES, Cloud TPU or a Kubernetes job (GKE) says that there
   is more than one process, where jax finds the others by itself.

@@ -114,8 +114,7 @@ def make_key(seed: int, mesh: Mesh):
 
 def to_host(tree):
   """Global arrays -> NumPy on every process, wherever their parts live."""
-  if jax.process_count() == 1:
-    return jax.device_get(tree)
-  from jax.experimental import multihost_utils
-
-  return multihost_utils.process_allgather(tree, tiled=True)
+  if jax.process_count() > 1:  # over the run's own mesh, whose processes are connected already
+    mesh = jax.tree.leaves(tree)[0].sharding.mesh
+    tree = jax.jit(lambda x: x, out_shardings=replicated(mesh))(tree)
+  return jax.device_get(tree)

@@ -37,6 +37,7 @@ def train(config: ConfigDict, folder: str | os.PathLike) -> dict | None:
   workdir.check(folder, fields, make=first)
   mesh = sharding.make_mesh(config.mesh.data, config.mesh.fsdp)
   sources, resident = open_data(config, mesh, say)
+  runtime.meet('data is open')
   steps = configs.total_steps(config, len(sources['train']))
   sources['train'] = pipeline.fitted(sources['train'], config, steps)
   program = make_program(config, mesh, sources['train'], steps=steps)
@@ -116,6 +117,7 @@ def train(config: ConfigDict, folder: str | os.PathLike) -> dict | None:
             metrics, test = probing.evaluate(
               program, train_state, sources, config, key=key, baselines=last
             )
+            runtime.meet('evaluated')
             watch.record({'step': step, **metrics})
           if saving and best:
             checkpoints.save(step, train_state, metrics)
@@ -130,6 +132,7 @@ def train(config: ConfigDict, folder: str | os.PathLike) -> dict | None:
         metrics, test = probing.evaluate(
           program, train_state, sources, config, key=key, baselines=True
         )
+        runtime.meet('evaluated')
         watch.record({'step': step, **metrics})
   return outcome.finish(
     folder,
