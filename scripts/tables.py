@@ -146,12 +146,14 @@ def on_graphs(path):
     minutes = f'{sum(row["seconds"]) / len(row["seconds"]) / 60:.1f}'
     for name in sorted({n.rsplit('/', 1)[0] for n in row['mean'] if n.endswith('/learned')}):
       cells = [per_cent(row, f'{name}/{which}') for which in ('learned', 'random', 'raw')]
-      published = ''
-      if row['published'] and row['protocol'].endswith(name):
-        published = f'{row["published"]:.1f} ({row["published_in"]})'
-      label = row['protocol'] if row['protocol'].endswith(name) else name
+      published = row['published']
+      if isinstance(published, dict):
+        published = published.get(name)
+      elif name != row['protocol']:
+        published = None
+      published = f'{published:.1f} ({row["published_in"]})' if published else ''
       rows.append(
-        [row['method'], row['data'], label, *cells, published, str(len(row['seeds'])), minutes]
+        [row['method'], row['data'], name, *cells, published, str(len(row['seeds'])), minutes]
       )
   names = [
     'method',

@@ -167,9 +167,9 @@ def _evaluate_graphs(program, train_state, source, config, key, baselines):
     )  # fmt: skip
 
   def score(x, which):
-    if source.label is None:
-      return {}
     names = settings.protocols or graphs.fitting(source.level, source.split)
+    if source.label is None:
+      names = [name for name in names if name in graphs.LABEL_FREE]
     found = graphs.run(x, source.label, source.split, names, seed=config.seed)
     return {f'{name}/{which}': value for name, value in found.items()}
 

@@ -107,7 +107,7 @@ OPTIONS = {
   'meow-adaptive': ('meow', 'papers', {'adaptive': True}),
   'meow-paths': ('meow', 'papers', {}),
   'mvgrl-graphs': ('mvgrl', 'graph', {'level': 'graph', 'projector': (16, 16)}),
-  'hypeboy-features': ('hypeboy', 'hypergraph', {'stage': 'features'}),
+  'hypeboy-features': ('hypeboy', 'hypergraph', {'stage': 'features', 'drop_hyperedges': 0.2}),
   'hypeboy-filling': ('hypeboy', 'hypergraph', {}),
   'scgc-star': ('scgc', 'node', {'reconstruct': False, 'cluster_start': 0.0}),
   'supergat-sd': ('supergat', 'node', {'encoder__attention': 'SD'}),

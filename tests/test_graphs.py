@@ -562,6 +562,27 @@ def test_probes_find_what_is_there():
   assert probes.multi_label_f1(good, groups, 0.5)['micro_f1'] > 0.95
 
 
+def test_links_held_out():
+  grid = np.stack(np.meshgrid(np.arange(12), np.arange(12)), -1).reshape(-1, 2)
+  ring = grid[(grid[:, 1] - grid[:, 0]) % 12 == 1]  # 12 edges of 66 pairs
+  whole = graphs.make(ring, 12)
+  part = graphs.hold_out_links(whole, 0.25)
+  links, others = part.split['links'], part.split['no_links']
+  assert links.shape == others.shape == (3, 2) and len(part.edges) == 18
+  directed = lambda pairs: set(map(tuple, np.concatenate([pairs, pairs[:, ::-1]]).tolist()))  # noqa: E731
+  seen, all_edges = set(map(tuple, part.edges.tolist())), set(map(tuple, whole.edges.tolist()))
+  assert seen | directed(links) == all_edges and not seen & directed(links)
+  assert not directed(others) & all_edges and len(directed(others)) == 6
+  assert probes.fitting('node', part.split) == ('node-random-v1', 'link-v1')
+  found = probes.run(np.eye(12), None, part.split, ['link-v1'])
+  assert found == {'link-v1-auc': 0.5, 'link-v1-ap': 0.5}
+  with pytest.raises(InputError, match='set data.held_out_links'):
+    probes.run(np.eye(12), None, {}, ['link-v1'])
+  for share in (-0.1, 0.01, 1.0):
+    with pytest.raises(InputError, match=f'held_out_links is {share}'):
+      graphs.hold_out_links(whole, share)
+
+
 def test_wrong_data_for_a_method():
   with pytest.raises(InputError, match='communities is one graph.*graphcl wants a set of graphs'):
     refuse('graphcl,communities')

@@ -21,11 +21,11 @@ from ssljax.errors import InputError
 
 def get_config(name: str = 'graph') -> ConfigDict:
   """path: of the file or folder. set: which of several sets a file has. directed: whether edges go
-  one way. normalize: whether rows of features are divided by their
-  absolute sum. packs: into how many
-  unions of graphs a batch is packed, a multiple of the devices."""
+  one way. normalize: whether rows of features are divided by their absolute sum. packs: into how
+  many unions of graphs a batch is packed, a multiple of the devices. held_out_links: the share of
+  one graph's edges that training does not see and link-v1 asks for."""
   return source.base_config(
-    name, preset='tiny', path='', set='', directed=False, normalize=True, packs=1
+    name, preset='tiny', path='', set='', directed=False, normalize=True, packs=1, held_out_links=0.0
   )
 
 
@@ -33,6 +33,12 @@ def load(config: ConfigDict, split: str) -> graphs.GraphSource | None:
   """The graph or graphs; there is no test split, the protocols make theirs."""
   if split == 'test':
     return None
+  source = _read(config)
+  share = config.held_out_links
+  return graphs.hold_out_links(source, share, where=config.path) if share else source
+
+
+def _read(config):
   path = pathlib.Path(config.path)
   if not config.path or not path.exists():
     raise InputError(f'data.path is {config.path!r}, and there is no such file or folder')

@@ -233,6 +233,38 @@ def tidy(edges: np.ndarray, *, directed: bool = False) -> np.ndarray:
   return np.unique(edges[:, ::-1], axis=0)[:, ::-1].astype(np.int32)
 
 
+def hold_out_links(source: GraphSource, share: float, *, seed: int = 0, where: str = 'graph'):
+  """The source of a graph without a share of its edges, both directions of each.
+
+  Its split has them as 'links' int [M, 2], and as many random pairs that are no edges, 'no_links'.
+
+  Raises InputError: the share is not between 0 and 1, there are many graphs, or no edge is left on
+  one of the sides.
+  """
+  if source.level != 'node':
+    raise InputError(f'data.held_out_links: {where} is many graphs, wanted one')
+  pairs, number = np.unique(np.sort(source.edges, 1), axis=0, return_inverse=True)
+  count = round(share * len(pairs))
+  if not 0 < share < 1 or not 0 < count < len(pairs):
+    raise InputError(
+      f'data.held_out_links is {share}, of {len(pairs)} edges of {where}: wanted a share between 0 '
+      'and 1 that holds some out and leaves some'
+    )
+  rng, nodes = np.random.default_rng(seed), int(source.offsets[-1])
+  if len(pairs) + count > nodes * (nodes - 1) // 2:
+    raise InputError(f'data.held_out_links: {where} has fewer than {count} pairs without an edge')
+  held = np.zeros(len(pairs), bool)
+  held[rng.permutation(len(pairs))[:count]] = True
+  others, taken = [], set(map(tuple, pairs.tolist()))
+  while len(others) < count:
+    a, b = sorted(rng.integers(nodes, size=2).tolist())
+    if a != b and (a, b) not in taken:
+      taken.add((a, b))
+      others.append((a, b))
+  split = {**source.split, 'links': pairs[held], 'no_links': np.array(others)}
+  return dataclasses.replace(source, edges=source.edges[~held[number.reshape(-1)]], split=split)
+
+
 def line_graph(edges, num_nodes: int) -> np.ndarray:
   """int [M, 2]: which of the edges [E, 2] of an undirected graph meet in a node, each pair once.
 

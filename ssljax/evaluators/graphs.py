@@ -40,7 +40,14 @@ DEFINITIONS = {
     'transform': 'none',
     'metric': 'mean accuracy over folds; -std: the standard deviation over folds',
   },
+  'link-v1': {
+    'classifier': 'none: inner products of the features of two nodes',
+    'splits': 'edges that training did not see, and as many random pairs without one',
+    'transform': 'none',
+    'metric': 'auc: area under the ROC curve, ap: average precision',
+  },
 }
+LABEL_FREE = ('link-v1',)
 
 
 def _rows(x):
@@ -111,20 +118,30 @@ def graph_svm_v1(x, y, split, *, seed: int = 0) -> dict[str, float]:
   return {'accuracy': float(np.mean(scores)), 'std': float(np.std(scores))}
 
 
+def link_v1(x, y, split, *, seed: int = 0) -> dict[str, float]:
+  """`link_scores` of the edges that were held out; raises InputError if none were."""
+  if 'links' not in split:
+    raise InputError('link-v1 needs edges that training does not see: set data.held_out_links')
+  return link_scores(x, split['links'], split['no_links'])
+
+
 PROTOCOLS = {
   'node-public-v1': node_public_v1,
   'node-random-v1': node_random_v1,
   'node-argmax-v1': node_argmax_v1,
   'graph-svm-v1': graph_svm_v1,
+  'link-v1': link_v1,
 }
 
 
 def fitting(level: str, split) -> tuple[str, ...]:
-  """The protocols of a set of graphs, or of nodes: those of the data's own split if it has one."""
+  """The protocols of a set of graphs, or of nodes: those of the data's own split if it has one, and
+  of links if some were held out."""
   if level == 'graph':
     return ('graph-svm-v1',)
   own = all(name in split for name in ('train', 'val', 'test'))
-  return ('node-public-v1', 'node-random-v1') if own else ('node-random-v1',)
+  nodes = ('node-public-v1', 'node-random-v1') if own else ('node-random-v1',)
+  return (*nodes, 'link-v1') if 'links' in split else nodes
 
 
 def run(

@@ -1,5 +1,5 @@
-"""Encoders of graphs: GCN, GAT, GIN, GraphSAGE, GAIN, SuperGAT's two attentions; of
-hypergraphs; and, to compare, MLPs of nodes by themselves."""
+"""Encoders of graphs: GCN, GAT, GIN, GraphSAGE, GAIN, SuperGAT's two attentions; and, to compare,
+MLPs of nodes by themselves."""
 
 import flax.linen as nn
 import jax
@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from ssljax import ops
 from ssljax.errors import InputError
-from ssljax.models.graph_layers import GAIN, GAT, GCN, GIN, SAGE, HyperConv, norm_nodes
+from ssljax.models.graph_layers import GAIN, GAT, GCN, GIN, SAGE, norm_nodes
 from ssljax.net import Net, from_linen
 
 VARIANTS = {
@@ -17,12 +17,11 @@ VARIANTS = {
   'gin': {'layer': 'gin', 'activation': 'relu', 'norm': 'batch'},
   'sage': {'layer': 'sage'},
   'node_mlp': {'layer': 'linear', 'last_activation': False},
-  'hypergraph': {'layer': 'hyper'},
   'gain': {'layer': 'gain', 'last_activation': False},
   'supergat': {'layer': 'gat', 'attention': 'MX'},
 }
 CHOICES = {
-  'layer': ('gcn', 'gat', 'gin', 'sage', 'gain', 'linear', 'hyper'),
+  'layer': ('gcn', 'gat', 'gin', 'sage', 'gain', 'linear'),
   'activation': ('relu', 'prelu', 'elu', 'rrelu', 'leaky_relu', 'none'),
   'norm': ('', 'batch', 'layer'),
   'pool': ('sum', 'mean', 'max'),
@@ -134,8 +133,6 @@ class GNN(nn.Module):
       return SAGE(dim, name=name)(x, graph)
     if self.layer == 'linear':
       return nn.Dense(dim, use_bias=bias, dtype=x.dtype, name=name)(x)
-    if self.layer == 'hyper':
-      return HyperConv(dim, name=name)(x, graph)
     if self.layer == 'gain':
       return GAIN(dim, name=name)(x, graph)
     heads = self.last_heads if last else self.heads

@@ -88,37 +88,6 @@ class GAIN(nn.Module):
     return nn.Dense(self.dim, dtype=x.dtype, name='linear_1')(nn.relu(y))
 
 
-class HyperConv(nn.Module):
-  """Of hypergraphs, UniGCN (Huang & Yang 2021): y_v = d_v^-1/2 sum_e d_e^-1/2 mean_{u in e} W x_u.
-
-  d_e is the mean degree of the members of e. The graph has 'member' and 'hyperedge' [P, I], int,
-  -1 in both for padding.
-  """
-
-  dim: int
-
-  @nn.compact
-  def __call__(self, x, graph):
-    x = nn.Dense(self.dim, use_bias=False, dtype=x.dtype, kernel_init=glorot, name='linear')(x)
-    real = graph['member'] >= 0
-    count = x.shape[1]
-    member = jnp.where(real, graph['member'], count - 1)
-    edges = graph['member'].shape[1]  # no more hyperedges than memberships
-    hyperedge = jnp.where(real, graph['hyperedge'], edges)  # dropped
-
-    def to_edges(values):
-      total = ops.aggregate(values * real[..., None], hyperedge, edges)
-      number = ops.aggregate(real[..., None].astype(values.dtype), hyperedge, edges)
-      return total / jnp.maximum(number, 1)
-
-    degree = ops.aggregate(real[..., None].astype(x.dtype), member, count)
-    of_edge = to_edges(ops.at_nodes(degree, member))
-    mean = to_edges(ops.at_nodes(x, member)) * jnp.maximum(of_edge, 1) ** -0.5
-    sent = ops.at_nodes(mean, jnp.minimum(hyperedge, edges - 1)) * real[..., None]
-    y = ops.aggregate(sent, member, count) * jnp.maximum(degree, 1) ** -0.5
-    return y + self.param('bias', nn.initializers.zeros, (self.dim,)).astype(x.dtype)
-
-
 class SAGE(nn.Module):
   """Hamilton et al. 2017, mean: y = W1 x + W2 mean of neighbours."""
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from ssljax.method import Method
-from ssljax.net import chain
+from ssljax.net import Net, chain
 
 # Adam at a constant rate, decay added to the gradient, as nearly all papers on graphs have it.
 ADAM = {'name': 'adam', 'schedule': 'constant', 'warmup_fraction': 0.0, 'weight_decay': 0.0}
@@ -62,6 +62,17 @@ def random_pairs(rng, graph, count):
   rngs = jax.random.split(rng, len(graph['x']))
   draws = jax.vmap(lambda rng: jax.random.uniform(rng, (count, 2)))(rngs)
   return jnp.floor(draws * number).astype(jnp.int32)
+
+
+def with_graph(encoder: Net) -> Net:
+  """The encoder, whose outputs hold the 'graph' too, with its features for x: for graph layers
+  behind it, see `net.fork`."""
+
+  def apply(params, state, graph, **options):
+    outputs, state = encoder.apply(params, state, graph, **options)
+    return outputs | {'graph': {**graph, 'x': outputs['features']}}, state
+
+  return Net(encoder.init, apply)
 
 
 def encoder_only(encoder):

@@ -1,21 +1,19 @@
 """VGAE: a normal code for each node, whose inner products say which nodes are joined.
 
-    mean, log std = linear maps of encoder(graph), z = mean + std * noise
+    mean, log std = graph layers of encoder(graph), z = mean + std * noise
     loss = losses.vgae(z_i . z_j at edges, at other pairs, mean, log std)
 
-Kipf & Welling 2016, "Variational graph auto-encoders". Follows the paper; the two maps are graph
-layers there and plain ones behind the encoder here, and other pairs are sampled, one for each edge,
-in place of all N^2. `variational=False` is the plain autoencoder, GAE.
+Kipf & Welling 2016, "Variational graph auto-encoders". Follows the paper, but that other pairs are
+sampled, one for each edge, in place of all N^2. `variational=False` is the plain autoencoder, GAE.
 """
 
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from ssljax import losses, ops
+from ssljax import losses, models, ops
 from ssljax.method import Method
 from ssljax.methods.graph import _common
-from ssljax.models import heads
 from ssljax.net import fork
 
 PAPER = 'Kipf & Welling 2016, Variational graph auto-encoders'
@@ -30,26 +28,28 @@ def get_config(preset='cora'):
     raise KeyError(preset)
   return ConfigDict(
     dict(
-      encoder=dict(name='gcn', dim=32),
+      encoder=dict(name='gcn', dim=32, depth=1),
       batch_size=1,
       epochs=200,
       optim=_common.adam(1e-2),
-      method=dict(code=16, variational=True),
+      method=dict(
+        code=dict(name='gcn', dim=16, depth=1, last_activation=False),
+        variational=True,
+      ),
     )
   )
 
 
 def make(config, nets):
-  network = fork(
-    {},
-    encoder=nets['encoder'],
-    mean=heads.mlp((config.code,), norm=None),
-    log_std=heads.mlp((config.code,), norm=None),
-  )
+  code = models.get_config('gcn')
+  code.update(config.code)
+  code = models.make(code, dtype=jnp.float32)
+  of_graph = {name: lambda outputs: outputs['graph'] for name in ('mean', 'log_std')}
+  network = fork(of_graph, encoder=_common.with_graph(nets['encoder']), mean=code, log_std=code)
 
   def views(rng, batch):
     noise_rng, pairs_rng = jax.random.split(rng)
-    noise = jax.random.normal(noise_rng, (*batch['nodes'].shape, config.code))
+    noise = jax.random.normal(noise_rng, (*batch['nodes'].shape, config.code.dim))
     pairs = _common.random_pairs(pairs_rng, batch, batch['edges'].shape[1])
     return {**batch, 'noise': noise, 'pairs': pairs}
 
@@ -59,7 +59,8 @@ def make(config, nets):
 
   def loss(params, state, batch, rng, step):
     outputs, stats = network.apply(params, state['stats'], batch, train=True, rng=rng)
-    mean, log_std = outputs['mean'], jnp.minimum(outputs['log_std'], 10.0)
+    mean = outputs['mean']['features']
+    log_std = jnp.minimum(outputs['log_std']['features'], 10.0)
     if not config.variational:
       log_std = jnp.zeros_like(log_std)
     z = mean + (jnp.exp(log_std) * batch['noise'] if config.variational else 0)
@@ -82,7 +83,7 @@ def make(config, nets):
 
   def embed(params, state, batch):
     outputs, _ = network.apply(params, state['stats'], batch, train=False)
-    named = {'features': outputs['mean'], 'hidden': outputs['encoder']['features']}
+    named = {'features': outputs['mean']['features'], 'hidden': outputs['encoder']['features']}
     return {name: _common.flat(x).astype(jnp.float32) for name, x in named.items()}
 
   return Method(init=init, views=views, loss=loss, embed=embed)
