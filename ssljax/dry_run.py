@@ -1,4 +1,4 @@
-"""What a run would take: parameters, and XLA's own count of FLOPs and memory of one step."""
+"""What a run would take: parameters, FLOPs of one step, and XLA's own count of its memory."""
 
 import jax
 import jax.numpy as jnp
@@ -8,13 +8,17 @@ from rich.console import Console
 from rich.table import Table
 
 from ssljax import config as configs
-from ssljax import runtime, sharding, train
+from ssljax import flops, runtime, sharding, train
 from ssljax.data import pipeline
 from ssljax.program import example_batch, make_program
 
 
 def figures(config: ConfigDict) -> dict:
-  """Sizes in bytes and FLOPs per step, on each device; compiles the step and runs nothing."""
+  """Sizes in bytes and FLOPs per step, on each device; compiles the step and runs nothing.
+
+  total_bytes: of parameters, moments, method's state, data kept there and what a step needs
+  besides. flops_per_step: of matrix products and convolutions, see `flops.count`.
+  """
   runtime.use_compilation_cache(config.compilation_cache)
   mesh = sharding.make_mesh(config.mesh.data, config.mesh.fsdp)
   sources, resident = train.open_data(config, mesh, print)
@@ -32,8 +36,8 @@ def figures(config: ConfigDict) -> dict:
     if name not in resident
   }
   key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype, sharding=sharding.replicated(mesh))
-  compiled = program.step.lower(program.abstract, batch, resident, key).compile()
-  memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
+  traced = program.step.trace(program.abstract, batch, resident, key)
+  memory = traced.lower().compile().memory_analysis()
 
   def size(tree):
     return sum(
@@ -41,28 +45,42 @@ def figures(config: ConfigDict) -> dict:
       for x in jax.tree.leaves(tree)
     )
 
+  held = {
+    'parameter_bytes': size(program.abstract.params),
+    'optimizer_bytes': size(program.abstract.opt_state),
+    'method_state_bytes': size(program.abstract.state),
+    'data_bytes': sum(x.nbytes for x in resident.values()),
+    'step_temporary_bytes': memory.temp_size_in_bytes,
+  }
   return {
     'examples': len(source),
     'data': 'on the devices' if resident else 'streamed',
     'steps': steps,
     'devices': mesh.size,
     'parameters': sum(x.size for x in jax.tree.leaves(program.abstract.params)),
-    'parameter_bytes': size(program.abstract.params),
-    'optimizer_bytes': size(program.abstract.opt_state),
-    'method_state_bytes': size(program.abstract.state),
-    'data_bytes': sum(x.nbytes for x in resident.values()),
-    'step_temporary_bytes': memory.temp_size_in_bytes,
-    'flops_per_step': cost.get('flops', 0.0),
+    **held,
+    'total_bytes': sum(held.values()),
+    'flops_per_step': flops.count(traced.jaxpr.jaxpr) / mesh.size,
   }
 
 
-def show(config: ConfigDict) -> None:
-  """Prints `figures`."""
+def show(config: ConfigDict, device_gib: float, *, devices: int = 0) -> None:
+  """Prints `figures`, and whether devices of so much memory can hold it.
+
+  devices: how many to make on CPU, before anything has touched a device; 0 for those there are.
+  """
+  if devices:
+    jax.config.update('jax_platforms', 'cpu')
+    jax.config.update('jax_num_cpu_devices', devices)
+  found = figures(config)
   table = Table('per device', '', title=f'{config.method.name} on {config.data.name}, dry run')
-  for name, value in figures(config).items():
+  for name, value in found.items():
     if name.endswith('_bytes'):
       value = f'{value / 2**20:,.1f} MiB'
     elif name == 'flops_per_step':
       value = f'{value / 1e9:,.1f} GFLOP'
     table.add_row(name.removesuffix('_bytes').replace('_', ' '), f'{value}')
   Console().print(table)
+  needed = found['total_bytes'] / 2**30
+  suffices = 'suffices' if needed <= device_gib else 'does not suffice'
+  print(f'{needed:.1f} GiB a device: {device_gib:g} GiB {suffices}')

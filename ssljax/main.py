@@ -20,13 +20,19 @@ def main(argv: Sequence[str]) -> None:
     flags.DEFINE_bool(
       'dry_run', False, 'Show parameters, FLOPs and memory of a step; train nothing', values
     )
+    flags.DEFINE_integer(
+      'devices', 0, 'With --dry_run: as if there were so many, made on CPU', flag_values=values
+    )
+    flags.DEFINE_float(
+      'device_gib', 80.0, 'With --dry_run: the memory of a device', flag_values=values
+    )
 
   values = cli.parse(argv, define, __doc__)
   cli.required(values, 'config')
   if values.dry_run:
     from ssljax import dry_run
 
-    dry_run.show(values.config)
+    dry_run.show(values.config, values.device_gib, devices=values.devices)
     return
   cli.required(values, 'workdir')
   from ssljax import train

@@ -157,7 +157,8 @@ def make_program(config: ConfigDict, mesh: Mesh, source, *, steps: int) -> Progr
     kept = pipeline.inputs(resident, method.labels)
     batch = gather(batch, kept, chosen)
     batch = jax.lax.with_sharding_constraint(batch, whole if whole_batch else split)
-    return train_step(train_state, batch, key)
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # for ops.split_rows
+      return train_step(train_state, batch, key)
 
   return Program(
     method=method,

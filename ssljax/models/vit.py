@@ -16,7 +16,7 @@ from ssljax.models import positions
 from ssljax.models.positions import sincos_positions
 from ssljax.models.transformer import Block, layer_norm, token_init, xavier
 from ssljax.net import Net, from_linen
-from ssljax.ops import patchify, take_tokens
+from ssljax.ops import patchify, split_rows, take_tokens
 
 VARIANTS = {
   'vit_micro': {'dim': 64, 'depth': 4, 'heads': 4, 'image_size': 32, 'patch_size': 4},
@@ -232,7 +232,8 @@ class ViT(nn.Module):
       return x, tuple(layers[i] for i in range(self.depth)), ()
     layers, compared = [], []
     for i, rate in enumerate(rates):
-      x, qkv = block(drop_path=float(rate), name=f'blocks_{i}', **options)(x, train, angles)
+      made = block(drop_path=float(rate), name=f'blocks_{i}', **options)
+      x, qkv = made(split_rows(x), train, angles)
       layers.append(x)
       compared.append(qkv)
     return x, tuple(layers), tuple(compared)
@@ -249,5 +250,5 @@ class _Carried(nn.Module):
   @nn.compact
   def __call__(self, x, rate, angles):
     block = self.block(name='block', **self.options)
-    x, _ = block(x, self.train, angles, rate if self.drops else None)
+    x, _ = block(split_rows(x), self.train, angles, rate if self.drops else None)
     return x, x

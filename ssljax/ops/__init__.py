@@ -29,6 +29,7 @@ from ssljax.ops._outliers import outliers
 from ssljax.ops._patches import patchify, unpatchify
 from ssljax.ops._permute import permutations, random_partner
 from ssljax.ops._places import image_places, place_weights, stratified_places
+from ssljax.ops._placing import split_rows
 from ssljax.ops._sinkhorn import sinkhorn
 from ssljax.ops._walks import are_joined, distinct, neighbour, row_starts, walks
 from ssljax.ops._whitening import whiten
@@ -78,6 +79,7 @@ __all__ = [
   'restore_tokens',
   'row_starts',
   'shuffle_nodes',
+  'split_rows',
   'sinkhorn',
   'stratified_places',
   'take_tokens',
