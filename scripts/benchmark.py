@@ -17,6 +17,7 @@ import tempfile
 import time
 
 import benchmark_graphs
+import benchmark_vit
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -417,22 +418,26 @@ def queue(size=65536, small=256, width=128, repeat=3):
   }
 
 
-PARTS = {
-  f.__name__: f
-  for f in (
-    convolution,
-    views,
-    loop,
-    data_wait,
-    nt_xent_memory,
-    first_step,
-    kmeans,
-    nearest,
-    sinkhorn,
-    queue,
-    method_steps,
-  )
-} | benchmark_graphs.PARTS
+PARTS = (
+  {
+    f.__name__: f
+    for f in (
+      convolution,
+      views,
+      loop,
+      data_wait,
+      nt_xent_memory,
+      first_step,
+      kmeans,
+      nearest,
+      sinkhorn,
+      queue,
+      method_steps,
+    )
+  }
+  | benchmark_graphs.PARTS
+  | benchmark_vit.PARTS
+)
 
 
 def main():

@@ -22,6 +22,7 @@ import numpy as np
 
 from ssljax import cli, data, main, models, probing, restore, runtime, workdir
 from ssljax.embedding import _graph, fastrp, node2vec
+from ssljax.errors import InputError
 from ssljax.evaluators import fine_tune
 from ssljax.evaluators import graphs as probes
 
@@ -100,7 +101,10 @@ def train(args, row, seed):
       *args.flags,
     ]
   )
-  return json.loads((folder / 'summary.json').read_text())
+  path = folder / 'summary.json'
+  if not path.is_file():
+    raise InputError(f'{folder} was stopped before its end; the same command goes on')
+  return json.loads(path.read_text())
 
 
 def trained(args, row):

@@ -64,14 +64,19 @@ def figures(config: ConfigDict) -> dict:
   }
 
 
+def make_devices(count: int) -> None:
+  """As if there were so many devices, on CPU; before anything has touched one."""
+  jax.config.update('jax_platforms', 'cpu')
+  jax.config.update('jax_num_cpu_devices', count)
+
+
 def show(config: ConfigDict, device_gib: float, *, devices: int = 0) -> None:
   """Prints `figures`, and whether devices of so much memory can hold it.
 
-  devices: how many to make on CPU, before anything has touched a device; 0 for those there are.
+  devices: how many to make, see `make_devices`; 0 for those there are.
   """
   if devices:
-    jax.config.update('jax_platforms', 'cpu')
-    jax.config.update('jax_num_cpu_devices', devices)
+    make_devices(devices)
   found = figures(config)
   table = Table('per device', '', title=f'{config.method.name} on {config.data.name}, dry run')
   for name, value in found.items():

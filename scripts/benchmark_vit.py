@@ -1,0 +1,158 @@
+"""The parts of scripts/benchmark.py on vision transformers. What is compared with PyTorch needs the
+extra [parity]."""
+
+import importlib.util
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+def in_turns(*functions, repeat):
+  """Seconds of the fastest call of each, called in turns; the first calls are not counted."""
+  for function in functions:
+    function()
+  times = [[] for _ in functions]
+  for _ in range(repeat):
+    for function, seconds in zip(functions, times, strict=True):
+      begun = time.perf_counter()
+      function()
+      seconds.append(time.perf_counter() - begun)
+  return [min(seconds) for seconds in times]
+
+
+def vit_small(batch=16, repeat=5):
+  """ViT-small at 224 pixels, forward and backward, and the same in PyTorch."""
+  import jax
+  import jax.numpy as jnp
+
+  from ssljax import models
+
+  config = models.get_config('vit_small')
+  config.update({'patch_size': 16, 'image_size': 224, 'class_token': True})
+  net = models.make(config, dtype=jnp.float32)
+  image = np.random.default_rng(0).random((batch, 224, 224, 3), np.float32)
+  x = jnp.asarray(image)
+  params, state = jax.jit(net.init)(jax.random.key(0), x)
+  gradient = jax.jit(
+    jax.grad(lambda p: (net.apply(p, state, x, train=True)[0]['features'] ** 2).mean())
+  )
+  found = {
+    'what': f'ViT-small/16 at 224 pixels, batch {batch}, forward and backward in float32; and the '
+    'same in PyTorch, eager',
+    'wanted': 'ratio <= 1.1',
+  }
+  ours = lambda: jax.block_until_ready(gradient(params))  # noqa: E731
+  if not all(importlib.util.find_spec(name) for name in ('torch', 'transformers')):
+    return found | {'seconds': in_turns(ours, repeat=repeat)[0]}
+  import torch
+  from transformers import ViTConfig, ViTModel
+
+  peer = ViTModel(
+    ViTConfig(hidden_size=384, num_hidden_layers=12, num_attention_heads=6, intermediate_size=1536),
+    add_pooling_layer=False,
+  ).train()
+  pixels = torch.from_numpy(np.moveaxis(image, -1, 1).copy())
+
+  def theirs():
+    peer.zero_grad()
+    (peer(pixels).last_hidden_state[:, 0] ** 2).mean().backward()
+
+  seconds, seconds_torch = in_turns(ours, theirs, repeat=repeat)
+  sizes = [sum(x.size for x in jax.tree.leaves(params)), sum(p.numel() for p in peer.parameters())]
+  return found | {
+    'seconds': seconds,
+    'seconds_torch': seconds_torch,
+    'ratio': seconds / seconds_torch,
+    'parameters': sizes[0],
+    'parameters_torch': sizes[1],
+    'torch': torch.__version__,
+  }
+
+
+def mae_step(batch=8, repeat=4):
+  """A step of MAE with the encoder on a quarter of the patches, and on all of them but one."""
+  import jax
+
+  from ssljax import config, program, sharding
+  from ssljax.data.source import ArraySource
+
+  image = np.random.default_rng(0).integers(0, 255, (2 * batch, 224, 224, 3), np.uint8)
+  source = ArraySource({'image': image})
+  mesh = sharding.make_mesh(1, 1, jax.devices()[:1])
+  resident, key = sharding.put_replicated(source.arrays, mesh), sharding.make_key(0, mesh)
+  index = sharding.put_batch({'index': np.arange(batch, dtype=np.int32)}, mesh)
+
+  def step_of(mask_ratio):
+    c = config.get_config('mae,digits,preset=imagenet')
+    c.batch_size, c.data.image_size, c.method.mask_ratio = batch, 224, mask_ratio
+    made = program.make_program(c, mesh, source, steps=100)
+    state = [made.init(key)]
+
+    def step():
+      state[0], metrics = made.step(state[0], index, resident, key)
+      jax.block_until_ready(metrics)
+
+    return step
+
+  seconds, seconds_all = in_turns(step_of(0.75), step_of(1 / 196), repeat=repeat)
+  return {
+    'what': f'a step of MAE ViT-B/16 at 224 pixels, batch {batch}, whose encoder sees a quarter of '
+    'the patches, and one whose encoder sees all but one; the same decoder in both',
+    'seconds': seconds,
+    'seconds_all_tokens': seconds_all,
+    'ratio': seconds / seconds_all,
+    'wanted': 'ratio <= 0.45',
+  }
+
+
+SHARDED = {'dinov2_vit_large': ('dinov2', 224), 'dinov3_vit_7b': ('dinov3', 256)}
+FIGURES = """
+import json, sys
+from absl import flags
+from ssljax import cli, dry_run
+values = flags.FlagValues()
+cli.define_config(values, sys.argv)
+values(sys.argv)
+dry_run.make_devices(256)
+print(json.dumps(dry_run.figures(values.config)))
+"""
+
+
+def sharded(devices=256, images=4096):
+  """The largest presets on a mesh, compiled and not run."""
+  found = {}
+  with tempfile.TemporaryDirectory() as folder:
+    path = pathlib.Path(folder) / 'images.npz'
+    np.savez(path, train_x=np.zeros((images, 8, 8, 3), np.uint8))
+    for name, (method, size) in SHARDED.items():
+      done = subprocess.run(
+        [
+          sys.executable, '-c', FIGURES,
+          f'--config=configs/default.py:{method},npz,preset=imagenet',
+          f'--config.data.path={path}', f'--config.data.image_size={size}',
+          '--config.data.resident=no', f'--config.mesh.fsdp={devices}',
+          '--config.compute_dtype=bfloat16', '--config.encoder.scan=True',
+          '--config.encoder.remat=True',
+        ],
+        check=True, cwd=ROOT, capture_output=True, text=True,
+      )  # fmt: skip
+      figures = json.loads(done.stdout.splitlines()[-1])
+      for field in ('parameters', 'total_bytes', 'step_temporary_bytes', 'flops_per_step'):
+        found[f'{name}_{field}'] = figures[field]
+  return {
+    'what': 'the presets imagenet of DINOv2 (ViT-L/14) and DINOv3 (ViT-7B/16) split over '
+    f'{devices} devices (fsdp), bf16, blocks in a scan and recomputed: bytes and FLOPs of each',
+    **found,
+    'wanted': f'dinov2_vit_large_total_bytes < {80 * 2**30}, '
+    f'dinov3_vit_7b_total_bytes < {80 * 2**30}',
+  }
+
+
+PARTS = {f.__name__: f for f in (vit_small, mae_step, sharded)}
