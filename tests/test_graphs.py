@@ -14,7 +14,7 @@ import small
 
 from ssljax import data, embed, evaluate, losses, main, models, ops
 from ssljax.augment import centrality, diffusion, graph
-from ssljax.data import communities, graphs, motifs
+from ssljax.data import communities, graphs, motifs, neighbours
 from ssljax.data import graph as graph_files
 from ssljax.errors import InputError
 from ssljax.evaluators import graphs as probes
@@ -581,6 +581,74 @@ def test_links_held_out():
   for share in (-0.1, 0.01, 1.0):
     with pytest.raises(InputError, match=f'held_out_links is {share}'):
       graphs.hold_out_links(whole, share)
+
+
+def test_neighbours_are_sampled():
+  whole = small.graph_source('node')
+  index = np.arange(12)
+  source = neighbours.NeighbourSource(whole, (3, 2))
+  source = source.fitted([index], 2)
+  batch, again = source.collate(index), source.collate(index)
+  for name, x in batch.items():
+    np.testing.assert_array_equal(x, again[name])
+  assert batch['x'].shape == (2, *source.budget[:1], 30) and batch['index'].tolist() == [[0], [6]]
+  assert source.budget[0] > 6 * (1 + 3 + 6)
+  joined = set(map(tuple, whole.edges.tolist()))
+  for p, pack in enumerate(np.split(index, 2)):
+    nodes, _ = source._sample(pack)
+    count = len(nodes)
+    assert nodes[:6].tolist() == pack.tolist() and count == len(set(nodes.tolist())) <= 60
+    assert batch['nodes'][p].sum() == count and (batch['x'][p, :count] == whole.x[nodes]).all()
+    real = batch['edges'][p]
+    pairs = np.stack([batch['senders'][p][real], batch['receivers'][p][real]], 1)
+    among = {(a, b) for a in range(count) for b in range(count) if (nodes[a], nodes[b]) in joined}
+    assert set(map(tuple, pairs.tolist())) == among and len(pairs) == len(among)
+    assert (np.diff(pairs[:, 1]) >= 0).all()
+    known = np.where(np.isin(nodes, whole.split['train']), whole.label[nodes], -1)
+    assert (batch['label'][p, :count] == known).all() and (known >= 0).any()
+  few = dataclasses.replace(source, budget=(128, 64)).collate(index)
+  real = few['edges'][0]
+  pairs = set(
+    zip(few['senders'][0][real].tolist(), few['receivers'][0][real].tolist(), strict=True)
+  )
+  assert 0 < len(pairs) <= 64 and pairs == {(b, a) for a, b in pairs}
+  for wrong in ((), (0, 2)):
+    with pytest.raises(InputError, match='wanted how many are taken'):
+      neighbours.NeighbourSource(whole, wrong)
+
+
+def test_all_neighbours_give_the_features_of_the_whole_graph():
+  # A layer weighs neighbours by their degrees, so three steps away are seen by two layers.
+  whole = small.graph_source('node')
+  encoder = models.make(models.get_config('gcn'), dtype=jnp.float32)
+  batch = whole.collate(np.arange(1))
+  variables = encoder.init(small.key(), batch)
+  wanted = encoder.apply(*variables, batch, train=False)[0]['features'][0, :90]
+  seen, order = [], []
+  source = dataclasses.replace(neighbours.NeighbourSource(whole, (90, 90, 90)), packs=2)
+  for part in source.eval_batches(25):  # in packs of 13, the last of them of 6 and 6
+    valid, index, label = part.pop('valid'), part.pop('index'), part.pop('label')
+    part['index'] = np.zeros((2, 1), np.int32)
+    x = encoder.apply(*variables, part, train=False)[0]['features']
+    seen.append(np.asarray(x).reshape(-1, x.shape[-1])[valid])
+    order.append(index.reshape(-1)[valid])
+    assert (label[valid] == whole.label[order[-1]]).all()
+  assert np.concatenate(order).tolist() == list(range(90))
+  np.testing.assert_allclose(np.concatenate(seen), wanted, atol=1e-5)
+
+
+def test_a_run_on_neighbours(tmp_path):
+  whole = small.graph_source('node')
+  np.savez(tmp_path / 'graph.npz', edges=whole.edges, x=whole.x, y=whole.label)
+  folder = tmp_path / 'run'
+  main.main([
+    'ssljax', f'--config={ROOT}/configs/default.py:grace,graph', f'--workdir={folder}',
+    f'--config.data.path={tmp_path / "graph.npz"}', '--config.data.neighbours=(4, 3)',
+    '--config.batch_size=16', '--config.steps=2', '--config.report=False',
+    '--config.mesh.data=2', '--config.data.packs=2', "--config.eval.baselines=('raw',)",
+  ])  # fmt: skip
+  found = json.loads((folder / 'summary.json').read_text())['metrics']
+  assert {'node-random-v1/learned', 'node-random-v1/raw'} <= set(found)
 
 
 def test_wrong_data_for_a_method():

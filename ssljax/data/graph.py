@@ -16,6 +16,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ssljax.data import graphs, npz, source
+from ssljax.data.neighbours import NeighbourSource
 from ssljax.errors import InputError
 
 
@@ -23,10 +24,13 @@ def get_config(name: str = 'graph') -> ConfigDict:
   """path: of the file or folder. set: which of several sets a file has. directed: whether edges go
   one way. normalize: whether rows of features are divided by their absolute sum. packs: into how
   many unions of graphs a batch is packed, a multiple of the devices. held_out_links: the share of
-  one graph's edges that training does not see and link-v1 asks for."""
+  one graph's edges that training does not see and link-v1 asks for. neighbours: of one graph too
+  large for a device, such as (10, 5): batch_size nodes a step, ten neighbours of each, five of each
+  of those, see `neighbours.NeighbourSource`; () for the whole graph in every step."""
   return source.base_config(
-    name, preset='tiny', path='', set='', directed=False, normalize=True, packs=1, held_out_links=0.0
-  )
+    name, preset='tiny', path='', set='', directed=False, normalize=True, packs=1,
+    held_out_links=0.0, neighbours=(),
+  )  # fmt: skip
 
 
 def load(config: ConfigDict, split: str) -> graphs.GraphSource | None:
@@ -34,8 +38,9 @@ def load(config: ConfigDict, split: str) -> graphs.GraphSource | None:
   if split == 'test':
     return None
   source = _read(config)
-  share = config.held_out_links
-  return graphs.hold_out_links(source, share, where=config.path) if share else source
+  if config.held_out_links:
+    source = graphs.hold_out_links(source, config.held_out_links, where=config.path)
+  return NeighbourSource(source, config.neighbours) if config.neighbours else source
 
 
 def _read(config):
