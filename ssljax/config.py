@@ -109,7 +109,7 @@ def _fit_views(views: ConfigDict, config: ConfigDict) -> None:
 def from_json(fields: dict) -> ConfigDict:
   """A config read back from a run's config.json.
 
-  Options of the optimizer and the encoder that came after the run have their defaults.
+  Options of the optimizer, the encoder and the data that came after the run have their defaults.
   """
 
   def tuples(value):
@@ -118,7 +118,11 @@ def from_json(fields: dict) -> ConfigDict:
     return tuple(tuples(v) for v in value) if isinstance(value, list) else value
 
   config = ml_collections.ConfigDict(tuples(fields))
-  defaults = {'optim': optim.get_config(), 'encoder': models.get_config(config.encoder.name)}
+  defaults = {
+    'optim': optim.get_config(),
+    'encoder': models.get_config(config.encoder.name),
+    'data': data.get_config(config.data.name),
+  }
   for part, options in defaults.items():
     options.update(config[part])
     config[part] = options

@@ -53,7 +53,7 @@ def lazy(n, unreadable=()):
 
 
 def test_names_are_the_modules_that_are_sources():
-  wanted = ['communities', 'digits', 'folder', 'graph', 'motifs', 'npz', 'scenes', 'tfds']
+  wanted = ['communities', 'digits', 'folder', 'graph', 'motifs', 'npz', 'roles', 'scenes', 'tfds']
   assert data.names() == wanted
 
 

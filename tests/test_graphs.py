@@ -14,7 +14,7 @@ import small
 
 from ssljax import data, embed, evaluate, losses, main, models, ops
 from ssljax.augment import centrality, diffusion, graph
-from ssljax.data import communities, graphs, motifs, neighbours
+from ssljax.data import communities, graphs, motifs, neighbours, roles
 from ssljax.data import graph as graph_files
 from ssljax.errors import InputError
 from ssljax.evaluators import graphs as probes
@@ -671,7 +671,7 @@ def refuse(arg):
 
 
 def test_embedded_sets_are_the_same_every_time():
-  for module in (communities, motifs):
+  for module in (communities, motifs, roles):
     a, b = (module.load(module.get_config(), 'train') for _ in range(2))
     np.testing.assert_array_equal(a.edges, b.edges)
     np.testing.assert_array_equal(a.x, b.x)
