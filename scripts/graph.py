@@ -216,15 +216,17 @@ def _fine_tuned(opened, seed, splits=5):
 
 
 def transferred(args, source, target):
-  """GCC, trained on one citation graph, on the nodes of another, beside an untrained encoder."""
+  """GCC, trained on one citation graph, on the nodes of another or of the embedded graph of roles,
+  beside an untrained encoder."""
   scores, seconds = [], []
   for seed in args.seeds:
     row = Row('gcc', source, 'tiny', RANDOM, None, '')
     summary = train(args, row, seed)
     seconds.append(round(summary['seconds'], 1))
     opened = restore.open_run(folder_of(args, row, seed))
-    config = opened.config.data.copy_and_resolve_references()
-    config.path = f'{args.data}/{target}.npz'
+    config = data.get_config('roles' if target == 'roles' else 'graph')
+    if target != 'roles':
+      config.path = f'{args.data}/{target}.npz'
     other = data.load(config, 'train')
     found = {}
     for kind, state in {
@@ -277,7 +279,7 @@ def run(_):
   made += [(f'hypeboy:{name}', lambda name=name: hypergraphs(args, name)) for name in HYPERGRAPHS]
   made += [
     (f'gcc:{a} to {b}', lambda a=a, b=b: transferred(args, a, b))
-    for a, b in (('citeseer', 'cora'), ('cora', 'citeseer'))
+    for a, b in (('citeseer', 'roles'), ('cora', 'roles'), ('citeseer', 'cora'))
   ]
   result = {'rows': []}
   if args.out.exists():

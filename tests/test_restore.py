@@ -79,9 +79,10 @@ def test_a_folder_without_a_run(tmp_path):
 def test_a_run_of_before_an_option_has_its_default():
   made = config.get_config('mae,digits,preset=tiny')
   fields = workdir.to_fields(made)
-  del fields['optim']['layer_decay'], fields['encoder']['registers']
+  del fields['optim']['layer_decay'], fields['encoder']['registers'], fields['data']['workers']
   fields['optim']['learning_rate'] = 0.5
   read = config.from_json(fields)
+  assert read.data.workers == made.data.workers
   assert (read.optim.layer_decay, read.encoder.registers, read.optim.learning_rate) == (1.0, 0, 0.5)
   assert config.from_json(workdir.to_fields(made)).to_dict() == made.to_dict()
 
