@@ -21,8 +21,8 @@ class NeighbourSource:
   roots alone, so a run that goes on sees what it would have seen. Embeddings are of roots in such
   packs. Batches are as `graphs` describes them, with 'index' [P, 1], the first root.
 
-  Hamilton, Ying & Leskovec 2017 (https://arxiv.org/abs/1706.02216), section 3.1; the edges are those
-  among the nodes sampled, as in GraphSAINT, so that both directions of an edge are there.
+  Hamilton, Ying & Leskovec 2017 (https://arxiv.org/abs/1706.02216), section 3.1, but the edges are
+  all those among the nodes sampled, so that both directions of each are there.
 
   graph: the whole of it, in the host's memory. packs, budget: as of a GraphSource; edges beyond the
     budget, which is measured on some batches, are left out, at random.
