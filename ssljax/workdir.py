@@ -6,6 +6,7 @@ import pathlib
 
 from ml_collections import ConfigDict
 
+from ssljax import config as configs
 from ssljax.errors import InputError
 
 # Fields that may differ between the run that saved and the run that goes on: they change where and
@@ -30,11 +31,14 @@ def _flat(tree: dict, prefix: str = '') -> dict:
 
 
 def refuse_other_config(where, saved: dict, fields: dict) -> None:
-  """Raises InputError if a field that decides what is learned differs from the run's at `where`."""
+  """Raises InputError if a field that decides what is learned differs from the run's at `where`.
+
+  An option that came after the run had its default there.
+  """
   free = FREE_FIELDS
   if fields['optim']['schedule'] != 'cosine':
     free += ('steps', 'epochs')  # a run without a horizon may be prolonged
-  old, new = _flat(saved), _flat(fields)
+  old, new = _flat(to_fields(configs.from_json(saved))), _flat(fields)
   differing = [
     f'{name} was {old.get(name, "absent")!r} and is now {new.get(name, "absent")!r}'
     for name in sorted({*old, *new})

@@ -85,6 +85,11 @@ def test_a_run_of_before_an_option_has_its_default():
   assert read.data.workers == made.data.workers
   assert (read.optim.layer_decay, read.encoder.registers, read.optim.learning_rate) == (1.0, 0, 0.5)
   assert config.from_json(workdir.to_fields(made)).to_dict() == made.to_dict()
+  fields['optim']['learning_rate'] = made.optim.learning_rate
+  workdir.refuse_other_config('runs/old', fields, workdir.to_fields(made))
+  made.optim.layer_decay = 0.5
+  with pytest.raises(InputError, match='optim.layer_decay was 1.0 and is now 0.5'):
+    workdir.refuse_other_config('runs/old', fields, workdir.to_fields(made))
 
 
 def test_positions_are_resized_with_the_first_token_as_it_was():
