@@ -6,11 +6,17 @@ import numpy as np
 import optax
 import pytest
 
-from ssljax import checkpoint, sharding
+from ssljax import checkpoint, config, sharding, workdir
 from ssljax.errors import InputError
 from ssljax.method import TrainState
 
-FIELDS = {'seed': 0, 'steps': 10, 'optim': {'schedule': 'cosine', 'learning_rate': 0.1}}
+
+def fields_of(**optim):
+  fields = workdir.to_fields(config.get_config('simclr,digits,preset=tiny'))
+  return {**fields, 'steps': 10, 'optim': {**fields['optim'], 'learning_rate': 0.1, **optim}}
+
+
+FIELDS = fields_of(schedule='cosine')
 
 
 def toy_state(mesh, scale=1.0):
@@ -101,12 +107,12 @@ def test_changed_config_is_refused_by_field(tmp_path):
   state, target = toy_state(sharding.make_mesh(1))
   with open_folder(tmp_path) as checkpoints:
     checkpoints.save(1, state)
-  changed = {**FIELDS, 'optim': {'schedule': 'cosine', 'learning_rate': 0.2}, 'eval_every': 3}
+  changed = {**fields_of(schedule='cosine', learning_rate=0.2), 'eval_every': 3}
   said = pytest.raises(InputError, match=r'optim.learning_rate was 0.1 and is now 0.2;')
   with open_folder(tmp_path, changed) as checkpoints, said as error:
     checkpoints.restore(target)
   assert 'eval_every' not in str(error.value)
-  constant = {**FIELDS, 'optim': {'schedule': 'constant', 'learning_rate': 0.1}}
+  constant = fields_of(schedule='constant')
   other = tmp_path / 'constant'
   with open_folder(other, constant) as checkpoints:
     checkpoints.save(1, state)
