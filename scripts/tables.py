@@ -170,6 +170,49 @@ def on_graphs(path):
   return '\n'.join([*lines, *table(names, rows), *notes, ''])
 
 
+def discovered(path):
+  """The table of scripts/discover.py: how often objects are found, by what is asked."""
+  result = json.loads(path.read_text())
+  scenes = result['scenes']
+  lines = [
+    f'**{result["title"]}**',
+    '',
+    f'CorLoc in %: scenes with a box that overlaps an object by more than {result["iou"]}, of '
+    f'{scenes["count"]} with {scenes["objects"]} objects; keys of {result["method"]} '
+    f'({result["encoder"]}, {result["step"]} steps on {result["data"]}). Centred: less their mean over '
+    f'the image; from `{path.relative_to(ROOT)}`.',
+    '',
+  ]
+  found = {n: f'{100 * row["corloc"]:.1f}' for n, row in result['discovery'].items()}
+  kinds = [(kind, form) for form in ('plain', 'centred') for kind in ('learned', 'random', 'raw')]
+  names = sorted({n.split('/')[0] for n in found if '/' in n})
+  rows = [[name, *(found[f'{name}/{kind}/{form}'] for kind, form in kinds)] for name in names]
+  square = 'a square in the middle'
+  rows.append([square, found['centre square'], *[''] * (len(kinds) - 1)])
+  return '\n'.join(lines + table(['', *(f'{kind}, {form}' for kind, form in kinds)], rows))
+
+
+def segmented(path):
+  """The table of scripts/dense.py."""
+  result = json.loads(path.read_text())
+  measures = list(next(iter(result['dense'].values())))
+  lines = [
+    f'**{result["title"]}**',
+    '',
+    f'In %; {result["method"]} ({result["encoder"]}, {result["step"]} steps on {result["data"]}), '
+    f'classes {", ".join(result["classes"])}; from `{path.relative_to(ROOT)}`, which defines the '
+    'protocols.',
+    '',
+  ]
+  rows = [
+    [*name.split('/'), *(f'{100 * found[m]:.1f}' for m in measures)]
+    for name, found in result['dense'].items()
+  ]
+  most = result['most frequent class everywhere']
+  rows.append(['most frequent class', '', *(f'{100 * most[m]:.1f}' for m in measures)])
+  return '\n'.join(lines + table(['protocol', 'features', *measures], rows))
+
+
 def main():
   readme = ROOT / 'README.md'
   text = readme.read_text()
@@ -185,6 +228,8 @@ def main():
       'clusters': clusters,
       'edits': copies,
       'graph_protocols': on_graphs,
+      'discovery': discovered,
+      'dense': segmented,
     }
     tables += [make(path) for key, make in makers.items() if key in result]
   made = before + BEGIN + '\n' + '\n'.join(tables) + '\n' + END + after
