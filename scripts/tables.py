@@ -179,8 +179,8 @@ def discovered(path):
     '',
     f'CorLoc in %: scenes with a box that overlaps an object by more than {result["iou"]}, of '
     f'{scenes["count"]} with {scenes["objects"]} objects; keys of {result["method"]} '
-    f'({result["encoder"]}, {result["step"]} steps on {result["data"]}). Centred: less their mean over '
-    f'the image; from `{path.relative_to(ROOT)}`.',
+    f'({result["encoder"]}, {result["step"]} steps on {result["data"]}). Centred: less their mean '
+    f'over the image; from `{path.relative_to(ROOT)}`.',
     '',
   ]
   found = {n: f'{100 * row["corloc"]:.1f}' for n, row in result['discovery'].items()}
