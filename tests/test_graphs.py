@@ -637,6 +637,28 @@ def test_all_neighbours_give_the_features_of_the_whole_graph():
   np.testing.assert_allclose(np.concatenate(seen), wanted, atol=1e-5)
 
 
+def test_relations_make_meta_paths():
+  arrays = {
+    'x': np.eye(5, 4, dtype=np.float32),
+    'relation_author': np.array([[0, 1], [1, 1], [2, 0], [3, 0], [4, 7]]),
+    'relation_subject': np.array([[0, 0], [4, 0]]),
+  }
+  source = graph_files.from_arrays(arrays, data.get_config('graph'), where='papers')
+  undirected = source.edges[source.edges[:, 0] < source.edges[:, 1]]
+  assert undirected.tolist() == [[0, 1], [2, 3], [0, 4]]
+  batch = source.collate(np.arange(1))
+  assert batch['path_member'].tolist() == [[[0, 1, 2, 3, 4], [0, 4, -1, -1, -1]]]
+  assert batch['path_group'].tolist() == [[[1, 1, 0, 0, 2], [0, 0, -1, -1, -1]]]
+  for wrong, match in (
+    ({'relation_author': np.array([[5, 0]])}, 'joins others than nodes from 0 to 4'),
+    ({'relation_author': np.zeros((3, 2))}, 'relation_author is float64'),
+    ({'x': None}, 'wanted x'),
+  ):
+    changed = {n: a for n, a in (arrays | wrong).items() if a is not None}
+    with pytest.raises(InputError, match=match):
+      graph_files.from_arrays(changed, data.get_config('graph'), where='papers')
+
+
 def test_a_run_on_neighbours(tmp_path):
   whole = small.graph_source('node')
   np.savez(tmp_path / 'graph.npz', edges=whole.edges, x=whole.x, y=whole.label)

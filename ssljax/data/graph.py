@@ -5,9 +5,11 @@ An .npz of one graph has `edges` [E, 2] and features `x` [N, F], or those as a s
 `val_idx`, `test_idx` its split. One of many graphs has, with `data.set` before each name if given,
 `edges` of nodes numbered through, `node_offsets` [G + 1], `node_label` [N], `y` [G] and `fold`
 [G]. A hypergraph has `members`, the nodes of all hyperedges one after another, and `offsets`, where
-each begins. `NAME_A.txt`, `NAME_graph_indicator.txt` and so on are a TU folder; `NAME.content` with
-`NAME.cites` beside it is how LINQS gives citation graphs. Planetoid's own `ind.*` files are pickled
-and are not read: nothing pickled ever is.
+each begins. A network of several kinds of nodes has `relation_KIND` [M, 2] for each kind: which node
+is joined to which of that kind, as papers are to authors. `NAME_A.txt`,
+`NAME_graph_indicator.txt` and so on are a TU folder; `NAME.content` with `NAME.cites` beside it is
+how LINQS gives citation graphs. Planetoid's own `ind.*` files are pickled and are not read: nothing
+pickled ever is.
 """
 
 import pathlib
@@ -63,7 +65,8 @@ def _read(config):
 def from_arrays(arrays: dict, config: ConfigDict, *, where: str) -> graphs.GraphSource:
   """A source of the arrays of an .npz; raises InputError for what does not fit."""
   many, hyper = 'node_offsets' in arrays, 'members' in arrays
-  if not (hyper or 'edges' in arrays):
+  relations = {n: array for n, array in arrays.items() if n.startswith('relation_')}
+  if not (hyper or relations or 'edges' in arrays):
     sets = sorted({k.rsplit('_edges', 1)[0] for k in arrays if k.endswith('_edges')})
     sets += sorted({k.rsplit('_members', 1)[0] for k in arrays if k.endswith('_members')})
     hint = f': data.set is one of {", ".join(sets)}' if sets else ''
@@ -83,11 +86,44 @@ def from_arrays(arrays: dict, config: ConfigDict, *, where: str) -> graphs.Graph
   split = {n: arrays[f'{n}_idx'] for n in ('train', 'val', 'test') if f'{n}_idx' in arrays}
   if hyper:
     return _hypergraph(arrays, x, where)
-  edges, label = arrays['edges'], _label(arrays)
+  label, extra = _label(arrays), {}
+  if relations:
+    if x is None:
+      raise InputError(f'{where} has relations and no features of the nodes, wanted x')
+    extra, edges = _meta_paths(relations, len(x), where)
+    edges = arrays.get('edges', edges)
+  else:
+    edges = arrays['edges']
   count = len(x) if x is not None else len(label) if label is not None else int(edges.max()) + 1
   return graphs.make(
-    edges, count, x=x, label=label, split=split, where=where, directed=config.directed
+    edges, count, x=x, label=label, split=split, where=where, directed=config.directed, extra=extra
   )
+
+
+def _meta_paths(relations, count, where):
+  """The groups of nodes that each relation makes, as `models.metapath` takes them, and the edges
+  between all nodes of a group."""
+  for name, pairs in relations.items():
+    if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in 'iu' or not len(pairs):
+      raise InputError(
+        f'{where}: {name} is {pairs.dtype} {list(pairs.shape)}, wanted whole numbers [M, 2]'
+      )
+    if pairs.min() < 0 or pairs[:, 0].max() >= count:
+      raise InputError(f'{where}: {name} joins others than nodes from 0 to {count - 1}')
+  longest = max(map(len, relations.values()))
+  members, groups = np.full((2, len(relations), longest), -1, np.int32)
+  joined = []
+  for i, (_, pairs) in enumerate(sorted(relations.items())):
+    _, number = np.unique(pairs[:, 1], return_inverse=True)
+    members[i, : len(pairs)], groups[i, : len(pairs)] = pairs[:, 0], number
+    order = np.argsort(number, kind='stable')
+    cuts = np.flatnonzero(np.diff(number[order])) + 1
+    joined += [_all_pairs(nodes) for nodes in np.split(pairs[order, 0], cuts)]
+  return {'path_member': members, 'path_group': groups}, np.concatenate(joined)
+
+
+def _all_pairs(nodes):
+  return np.stack(np.meshgrid(nodes, nodes), -1).reshape(-1, 2)
 
 
 def _hypergraph(arrays, x, where):
@@ -101,7 +137,7 @@ def _hypergraph(arrays, x, where):
     raise InputError(f'{where}: members and offsets do not describe hyperedges of {len(x)} nodes')
   of = np.repeat(np.arange(len(sizes)), sizes)
   # Both as the incidence (node, hyperedge) and as the graph that joins all members of one.
-  pairs = [np.stack(np.meshgrid(m, m), -1).reshape(-1, 2) for m in np.split(members, offsets[1:-1])]
+  pairs = [_all_pairs(nodes) for nodes in np.split(members, offsets[1:-1])]
   split = {}
   if 'split1_train' in arrays:
     train, test = arrays['split1_train'], arrays['split1_test']
