@@ -5,7 +5,7 @@ An .npz of one graph has `edges` [E, 2] and features `x` [N, F], or those as a s
 `val_idx`, `test_idx` its split. One of many graphs has, with `data.set` before each name if given,
 `edges` of nodes numbered through, `node_offsets` [G + 1], `node_label` [N], `y` [G] and `fold`
 [G]. A hypergraph has `members`, the nodes of all hyperedges one after another, and `offsets`, where
-each begins. A network of several kinds of nodes has `relation_KIND` [M, 2] for each kind: which node
+each begins. A network of several kinds of nodes has `relation_KIND` [M, 2] of each: which node
 is joined to which of that kind, as papers are to authors. `NAME_A.txt`,
 `NAME_graph_indicator.txt` and so on are a TU folder; `NAME.content` with `NAME.cites` beside it is
 how LINQS gives citation graphs. Planetoid's own `ind.*` files are pickled and are not read: nothing
