@@ -49,6 +49,8 @@ def tu(name):
 PUBLIC, RANDOM, SVM = 'node-public-v1', 'node-random-v1', 'graph-svm-v1'
 OWN = ('--config.eval.feature=logits', "--config.eval.baselines=('random',)")
 HYPERGRAPHS = ('cora_cocitation', 'cora_coauthorship', 'citeseer_cocitation')
+# The features as the authors of VGAE take them: rows are not divided by their sums.
+AS_IT_IS, HOLD_OUT = ('--config.data.normalize=False',), '--config.data.held_out_links=0.1'
 KIPF = {'link-v1-auc': 91.4, 'link-v1-ap': 92.6}
 ROWS = (
   Row('grace', 'cora', 'cora', RANDOM, 83.3, 'GRACE'),
@@ -59,8 +61,8 @@ ROWS = (
   Row('bgrl', 'cora', 'cora', RANDOM, None, ''),
   Row('graphmae', 'cora', 'cora', PUBLIC, 84.2, 'GraphMAE'),
   Row('bandana', 'cora', 'cora', PUBLIC, 84.6, 'Bandana'),
-  Row('vgae', 'cora', 'cora', PUBLIC, None, ''),
-  Row('vgae', 'cora links', 'cora', 'link-v1', KIPF, 'VGAE', ('--config.data.held_out_links=0.1',)),
+  Row('vgae', 'cora', 'cora', PUBLIC, None, '', AS_IT_IS),
+  Row('vgae', 'cora links', 'cora', 'link-v1', KIPF, 'VGAE', (*AS_IT_IS, HOLD_OUT)),
   Row('supergat', 'cora', 'cora', 'node-argmax-v1', 84.3, 'SuperGAT', OWN),
   Row('selftask_gnn', 'cora', 'cora', 'node-argmax-v1', None, '', OWN),
   Row('scgc', 'cora', 'cora', 'kmeans-v1', None, ''),

@@ -23,7 +23,8 @@ PRESETS = ('cora',)
 
 
 def get_config(preset='cora'):
-  """'cora': section 3, 200 epochs at rate 0.01, 32 units and codes of 16; 'tiny' the same."""
+  """'cora': section 3, 200 epochs at rate 0.01, 32 units and codes of 16; 'tiny' the same. The
+  authors do not normalise features: data.normalize=False."""
   if preset not in ('cora', 'tiny'):
     raise KeyError(preset)
   return ConfigDict(
