@@ -33,12 +33,12 @@ def _flat(tree: dict, prefix: str = '') -> dict:
 def refuse_other_config(where, saved: dict, fields: dict) -> None:
   """Raises InputError if a field that decides what is learned differs from the run's at `where`.
 
-  An option that came after the run had its default there.
+  An option that either does not have yet, being of an earlier version, has its default there.
   """
   free = FREE_FIELDS
   if fields['optim']['schedule'] != 'cosine':
     free += ('steps', 'epochs')  # a run without a horizon may be prolonged
-  old, new = _flat(to_fields(configs.from_json(saved))), _flat(fields)
+  old, new = (_flat(to_fields(configs.from_json(each))) for each in (saved, fields))
   differing = [
     f'{name} was {old.get(name, "absent")!r} and is now {new.get(name, "absent")!r}'
     for name in sorted({*old, *new})

@@ -87,6 +87,7 @@ def test_a_run_of_before_an_option_has_its_default():
   assert config.from_json(workdir.to_fields(made)).to_dict() == made.to_dict()
   fields['optim']['learning_rate'] = made.optim.learning_rate
   workdir.refuse_other_config('runs/old', fields, workdir.to_fields(made))
+  workdir.refuse_other_config('runs/old', workdir.to_fields(made), fields)
   made.optim.layer_decay = 0.5
   with pytest.raises(InputError, match='optim.layer_decay was 1.0 and is now 0.5'):
     workdir.refuse_other_config('runs/old', fields, workdir.to_fields(made))
