@@ -157,8 +157,16 @@ def make_program(config: ConfigDict, mesh: Mesh, source, *, steps: int) -> Progr
     kept = pipeline.inputs(resident, method.labels)
     batch = gather(batch, kept, chosen)
     batch = jax.lax.with_sharding_constraint(batch, whole if whole_batch else split)
-    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # for ops.split_rows
-      return train_step(train_state, batch, key)
+    return train_step(train_state, batch, key)
+
+  def on_mesh(function):
+    """The function, with the mesh in context for `ops.split_rows`."""
+
+    def placed(*arrays):
+      with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+        return function(*arrays)
+
+    return placed
 
   return Program(
     method=method,
@@ -167,9 +175,9 @@ def make_program(config: ConfigDict, mesh: Mesh, source, *, steps: int) -> Progr
       lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes, shardings
     ),
     init=jax.jit(init, out_shardings=shardings, compiler_options=_compile_fast(mesh)),
-    step=jax.jit(step, donate_argnums=0, out_shardings=(shardings, whole)),
-    embed=jax.jit(method.embed, out_shardings=whole),
-    embed_views=method.embed_views and jax.jit(method.embed_views, out_shardings=whole),
+    step=jax.jit(on_mesh(step), donate_argnums=0, out_shardings=(shardings, whole)),
+    embed=jax.jit(on_mesh(method.embed), out_shardings=whole),
+    embed_views=method.embed_views and jax.jit(on_mesh(method.embed_views), out_shardings=whole),
     refresh=method.refresh and jax.jit(method.refresh, out_shardings=shardings.state),
   )
 

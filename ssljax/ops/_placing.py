@@ -15,6 +15,6 @@ def split_rows(x):
   """
   mesh = jax.sharding.get_abstract_mesh()
   automatic = all(kind == AxisType.Auto for kind in mesh.axis_types)
-  if mesh.empty or not automatic or x.shape[0] % mesh.size:
+  if mesh.empty or mesh.size == 1 or not automatic or x.shape[0] % mesh.size:
     return x
   return jax.lax.with_sharding_constraint(x, P(mesh.axis_names))
