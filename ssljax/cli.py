@@ -1,6 +1,7 @@
 """What the commands share: flags, and errors as one sentence with exit code 2."""
 
 import difflib
+import keyword
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -22,7 +23,7 @@ def run(command: Callable[[Sequence[str]], None]) -> None:
 
 def parse(argv: Sequence[str], define: Callable[[flags.FlagValues], None], usage: str):
   """Flag values of `argv`, from what `define` declares; `--help` prints `usage` and exits 0."""
-  values = flags.FlagValues()
+  values, argv = flags.FlagValues(), _quoted(argv)
   define(values)
   if {'--help', '-h', '--helpfull'} & set(argv[1:]):
     print(usage.strip() + '\n\n' + values.main_module_help())
@@ -43,6 +44,8 @@ def parse(argv: Sequence[str], define: Callable[[flags.FlagValues], None], usage
     name = seen.group(1) if seen else str(error)
     hint = f', did you mean {near.group(1)}?' if near else ''
     raise InputError(f'the config has no field {name!r}{hint}') from error
+  except ValueError as error:  # config_flags: what follows --config. is no path
+    raise InputError(f'--config: {_last_line(error)}: wanted --config.field=value') from error
   except OSError as error:
     raise InputError(f'--config: {_last_line(error)}') from error
   if len(rest) > 1:
@@ -69,8 +72,23 @@ def define_config(values: flags.FlagValues, argv: Sequence[str]) -> None:
     help_string='Config file and its argument, such as configs/default.py:simclr,digits',
     flag_values=values,
     lock_config=True,
-    sys_argv=list(argv),
+    sys_argv=_quoted(argv),
   )
+
+
+def _quoted(argv: Sequence[str]) -> list[str]:
+  """The words with names that Python keeps for itself put as config_flags reads them:
+  --config.method.views.global.size becomes --config.method.views["global"].size."""
+
+  def quote(word):
+    path, equals, value = word.partition('=')
+    if not path.startswith('--config.'):
+      return word
+    names = path.split('.')
+    path = names[0] + ''.join(f'["{n}"]' if keyword.iskeyword(n) else f'.{n}' for n in names[1:])
+    return path + equals + value
+
+  return [quote(word) for word in argv]
 
 
 def required(values: flags.FlagValues, *names: str) -> None:

@@ -119,6 +119,14 @@ CASES = {
   'encoder without patches': (on('mae,digits,encoder=resnet18'), r'mae hides patches'),
   'zero steps': (on('simclr,digits', '--config.steps=0'), r'steps is 0, wanted at least 1'),
   'zero epochs': (on('simclr,digits', '--config.epochs=0'), r'epochs is 0.0.*at least 1 step'),
+  'no path to a field': (
+    on('simclr,digits', '--config.method..views=1'),
+    r"--config: Could not parse 'method..views'.*wanted --config.field=value",
+  ),
+  'field behind a word of Python': (
+    on('dino,digits', '--config.method.views.global.siz=8'),
+    r"the config has no field 'siz', did you mean size\?",
+  ),
   'batch larger than the set': (
     on('simclr,digits', '--config.batch_size=1000000'),
     r'batch_size is 1000000, wanted 1 to \d+',
