@@ -84,7 +84,8 @@ def open_folder(
     create=not read_only,
     enable_async_checkpointing=True,
   )
-  with ocp.CheckpointManager(folder.absolute(), options=options) as manager:
+  handlers = {'state': ocp.StandardCheckpointHandler(), 'about': ocp.JsonCheckpointHandler()}
+  with ocp.CheckpointManager(folder.absolute(), options=options, item_handlers=handlers) as manager:
 
     def save(step, train_state, metrics=None):
       metrics = metrics if keep_best and metrics and keep_best in metrics else None
