@@ -256,12 +256,16 @@ def method_steps(batch=256, repeat=3):
   resident, key = sharding.put_replicated(source.arrays, mesh), sharding.make_key(0, mesh)
   index = sharding.put_batch({'index': np.arange(batch, dtype=np.int32)}, mesh)
 
-  def time_step(name):
+  def config_of(name):
     c = config.get_config(f'{name},digits,preset=tiny')
     c.batch_size = batch
     with c.unlocked():
-      if c.encoder.name == _pair.TINY_ENCODER['name']:
+      if c.encoder.name == encoder:
         c.encoder.update(_pair.TINY_ENCODER)
+    return c
+
+  def time_step(name):
+    c = config_of(name)
     made = program.make_program(c, mesh, source, steps=100)
     state = [made.init(key)]
 
@@ -273,16 +277,15 @@ def method_steps(batch=256, repeat=3):
     seen = program.with_own_partners(made.method, spec)
     views = jax.eval_shape(made.method.views, key, seen)
     pixels = sum(x.size for x in jax.tree.leaves(views) if x.ndim >= 4 and x.shape[-1] == 3)
-    return best_of(step, repeat), pixels / (batch * 32 * 32 * 3), c.encoder.name
+    return best_of(step, repeat), pixels / (batch * 32 * 32 * 3)
 
-  reference, _, encoder = time_step('simclr')
-  steps = {}
+  encoder, steps = _pair.TINY_ENCODER['name'], {}
+  reference, _ = time_step('simclr')
   for name, modality in methods.available().items():
-    if modality == 'image':
-      seconds, views, own = time_step(name)
-      if own == encoder:
-        steps[name] = {'seconds': seconds, 'views': views, 'ratio': seconds / reference}
-        steps[name]['ratio_per_view'] = seconds / views / (reference / 2)
+    if modality == 'image' and config_of(name).encoder.name == encoder:
+      seconds, views = time_step(name)
+      steps[name] = {'seconds': seconds, 'views': views, 'ratio': seconds / reference}
+      steps[name]['ratio_per_view'] = seconds / views / (reference / 2)
       jax.clear_caches()
   again = time_step('simclr')[0]
   per_view = {name: s['ratio_per_view' if s['views'] > 2 else 'ratio'] for name, s in steps.items()}
