@@ -90,8 +90,8 @@ def mae_step(batch=8, repeat=4):
   index = sharding.put_batch({'index': np.arange(batch, dtype=np.int32)}, mesh)
 
   def step_of(mask_ratio):
-    c = config.get_config('mae,digits,preset=imagenet')
-    c.batch_size, c.data.image_size, c.method.mask_ratio = batch, 224, mask_ratio
+    c = config.get_config('mae,npz,preset=imagenet')
+    c.batch_size, c.method.mask_ratio = batch, mask_ratio
     made = program.make_program(c, mesh, source, steps=100)
     state = [made.init(key)]
 
