@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import small
 
-from ssljax import checkpoint, methods, sharding
+from ssljax import checkpoint, methods, sharding, workdir
 from ssljax.program import with_own_partners
 
 pytestmark = pytest.mark.parametrize('name', small.NAMES)
@@ -77,7 +77,7 @@ def test_eight_devices_equal_one(name):
 def test_stopped_and_resumed_is_the_same_to_the_bit(name, tmp_path):
   program = small.make(name)
   straight, _ = small.run(program, program.init(small.key()), 0, 4)
-  fields = {'optim': {'schedule': 'cosine'}}
+  fields = workdir.to_fields(small.small_config(name))
   half, _ = small.run(program, program.init(small.key()), 0, 2)
   with checkpoint.open_folder(tmp_path, fields, versions={}) as checkpoints:
     checkpoints.save(2, half)
