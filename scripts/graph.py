@@ -191,7 +191,7 @@ def hypergraphs(args, name):
   }
 
 
-def _fine_tuned(opened, seed, splits=5):
+def _fine_tuned(opened, seed, splits=fine_tune.SPLITS):
   """Mean accuracy over splits of an encoder that goes on from the run, and of a new one."""
   source = opened.sources['train']
   batch = jax.tree.map(jnp.asarray, source.collate(np.arange(1)))

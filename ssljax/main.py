@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from ssljax import cli
+from ssljax.errors import InputError
 
 
 def main(argv: Sequence[str]) -> None:
@@ -29,6 +30,8 @@ def main(argv: Sequence[str]) -> None:
 
   values = cli.parse(argv, define, __doc__)
   cli.required(values, 'config')
+  if values.devices < 0 or (values.devices and not values.dry_run):
+    raise InputError(f'--devices is {values.devices}: wanted 1 or more, and --dry_run')
   if values.dry_run:
     from ssljax import dry_run
 

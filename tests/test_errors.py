@@ -127,6 +127,10 @@ CASES = {
     on('dino,digits', '--config.method.views.global.siz=8'),
     r"the config has no field 'siz', did you mean size\?",
   ),
+  'devices to train on that are not there': (
+    on('simclr,digits', '--devices=4'),
+    'devices is 4: wanted 1 or more, and --dry_run',
+  ),
   'batch larger than the set': (
     on('simclr,digits', '--config.batch_size=1000000'),
     r'batch_size is 1000000, wanted 1 to \d+',

@@ -1,6 +1,7 @@
 """Parts of one graph that does not fit: some nodes, and what is sampled around them."""
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Iterable
 
@@ -110,31 +111,34 @@ class NeighbourSource:
   def _sample(self, roots):
     """Nodes of a pack, the roots first, and the edges among them, by their places in it."""
     rng = np.random.default_rng(np.asarray(roots, np.uint32))
-    edges, nodes = self.graph.edges, _once(roots)
-    place = np.full(len(self), -1, np.int64)
-    place[nodes] = np.arange(len(nodes))
-    last = nodes
+    senders = self.graph.edges[:, 0]
+    nodes = last = _once(roots)
     for most in self.fanout:
       of_last, owner = self._edges_into(last)
       order = np.lexsort([rng.random(len(owner)), owner])
       first = np.searchsorted(owner[order], np.arange(len(last)))
       rank = np.arange(len(order)) - first[owner[order]]
-      taken = edges[of_last[order[rank < most]], 0]
-      last = _once(taken[place[taken] < 0])
-      place[last] = len(nodes) + np.arange(len(last))
+      last = np.setdiff1d(senders[of_last[order[rank < most]]], nodes)
       nodes = np.concatenate([nodes, last])
-    joined, _ = self._edges_into(nodes)
-    joined = place[edges[joined]]
-    joined = joined[joined[:, 0] >= 0]
+    into, receiver = self._edges_into(nodes)
+    by_name = np.argsort(nodes)
+    at = np.searchsorted(nodes, senders[into], sorter=by_name)
+    sender = by_name[np.minimum(at, len(nodes) - 1)]
+    among = nodes[sender] == senders[into]
+    joined = np.stack([sender[among], receiver[among]], 1)
     return nodes, joined[np.lexsort(joined.T)]  # by receiver, then sender
 
   def _edges_into(self, nodes):
     """Places of the edges that end in these nodes, in their order, and which of them each is of."""
-    ends = self.graph.edges[:, 1]
-    begin, end = (np.searchsorted(ends, nodes, side) for side in ('left', 'right'))
-    owner = np.repeat(np.arange(len(nodes)), end - begin)
-    offset = np.arange(len(owner)) - np.repeat(np.cumsum(end - begin) - (end - begin), end - begin)
-    return np.repeat(begin, end - begin) + offset, owner
+    begin, count = self._starts[nodes], self._starts[nodes + 1] - self._starts[nodes]
+    owner = np.repeat(np.arange(len(nodes)), count)
+    offset = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
+    return begin[owner] + offset, owner
+
+  @functools.cached_property
+  def _starts(self):
+    """[N + 1]: where the edges into each node begin; found once, of a graph that is large."""
+    return np.searchsorted(self.graph.edges[:, 1], np.arange(len(self) + 1))
 
   def _pack(self, roots):
     nodes, joined = self._sample(roots)
