@@ -9,7 +9,7 @@ import pytest
 import small
 from test_graphs import PATH, one
 
-from ssljax import config, data, losses, methods, probing, program, sharding
+from ssljax import config, data, losses, methods, models, probing, program, sharding
 from ssljax.data import graph as graph_files
 from ssljax.data import pipeline
 from ssljax.methods.graph import _pretexts, hypeboy
@@ -172,6 +172,36 @@ def test_rows_of_zeros_have_a_cosine_of_0_and_no_gradient():
   assert not gradient[1].any()
   asked = jax.grad(lambda q: losses.hypeboy(q, x, jnp.arange(4)))(empty)
   assert not asked[1].any() and asked[0].any() and float(jnp.abs(asked).max()) < 10
+
+
+def test_hypergraph_encoder_is_unigcnii():
+  """Restated node by node from the paper."""
+  batch = hypergraph().collate(np.arange(1))
+  config = models.get_config('hypergraph')
+  config.update({'dim': 5, 'depth': 2})
+  net = models.make(config, dtype=jnp.float32)
+  params, stats = net.init(small.key(), batch)
+  w = jax.tree.map(np.asarray, params)
+  edges = [[0, 1, 2], [2, 3], [5]]  # 4 is in none
+  degree = [sum(v in e for e in edges) for v in range(6)]
+
+  def propagated(x):
+    y = np.zeros_like(x)
+    for e in edges:
+      sent = x[e].mean(0) * np.mean([degree[v] for v in e]) ** -0.5
+      for v in e:
+        y[v] += sent
+    return np.stack([y[v] * degree[v] ** -0.5 if degree[v] else x[v] for v in range(6)])
+
+  raw = batch['x'][0, :6]
+  x = first = np.maximum(raw @ w['first']['kernel'] + w['first']['bias'], 0)
+  for layer in (1, 2):
+    mixed, beta = 0.9 * propagated(x) + 0.1 * first, np.log(0.5 / layer + 1)
+    x = (1 - beta) * mixed + beta * mixed @ w[f'layer_{layer}']['kernel']
+    x = np.maximum(x, 0) if layer == 1 else x
+  found = net.apply(params, stats, batch, train=False)[0]['features'][0]
+  np.testing.assert_allclose(found[:6], x, atol=1e-5)
+  assert not np.asarray(found[6:]).any()
 
 
 def test_hyperedges_ask_for_their_members():

@@ -17,6 +17,7 @@ from ssljax.augment import centrality, diffusion, graph
 from ssljax.data import communities, graphs, motifs, neighbours, roles
 from ssljax.data import graph as graph_files
 from ssljax.errors import InputError
+from ssljax.evaluators import fine_tune
 from ssljax.evaluators import graphs as probes
 from ssljax.models import graph_heads
 from ssljax.models.graph_layers import GAT, GCN
@@ -560,6 +561,41 @@ def test_probes_find_what_is_there():
   assert probes.link_scores(np.eye(4)[y], same, other) == {'auc': 1.0, 'ap': 1.0}
   groups = np.eye(4, dtype=bool)[y]
   assert probes.multi_label_f1(good, groups, 0.5)['micro_f1'] > 0.95
+
+
+def test_fine_tuning_learns_from_few_labels():
+  y = np.repeat(np.arange(4), [200, 60, 30, 10])
+  train, val, test = fine_tune.few_labels(y, np.random.default_rng(0), 0.02)
+  assert sorted(np.concatenate([train, val, test]).tolist()) == list(range(300))
+  assert len(train) == len(val) == 6 and set(y[train]) == {0, 1, 2, 3}
+  noise = 0.1 * np.random.default_rng(1).normal(size=(300, 4)).astype(np.float32)
+  x = jnp.asarray(np.eye(4, dtype=np.float32)[y] + noise)
+
+  def score(params, y):
+    return fine_tune.fine_tune(
+      lambda params, rng: x @ params, params, y, (train, val, test), num_classes=4, steps=60,
+      learning_rate=0.05,
+    )  # fmt: skip
+
+  kept = jnp.eye(4)
+  assert score(kept, y) > 0.95 and score(kept, np.random.default_rng(2).permutation(y)) < 0.75
+  np.testing.assert_array_equal(kept, np.eye(4))  # what was given is not trained in place
+
+
+def test_roles_are_shapes_on_a_ring():
+  c = roles.get_config()
+  c.update(shapes=8, gap=3, noise=0.0)
+  source = roles.load(c, 'train')
+  graph = networkx.Graph(source.edges.tolist())
+  assert len(graph) == 24 + 2 * (5 + 6 + 5 + 5) and networkx.is_connected(graph)
+  kinds = {name: np.flatnonzero(source.label == i) for i, name in enumerate(source.classes)}
+  assert {name: len(nodes) for name, nodes in kinds.items()} == {
+    'ring': 24, 'house': 10, 'star': 12, 'fan': 10, 'clique': 10
+  }  # fmt: skip
+  inside = {name: graph.subgraph(nodes.tolist()) for name, nodes in kinds.items()}
+  assert {name: part.number_of_edges() for name, part in inside.items()} == {
+    'ring': 24, 'house': 12, 'star': 10, 'fan': 14, 'clique': 20
+  }  # fmt: skip
 
 
 def test_links_held_out():
