@@ -68,6 +68,7 @@ ROWS = (
   Row('scgc', 'cora', 'cora', 'kmeans-v1', None, ''),
   Row('scgc', 'citeseer', 'cora', 'kmeans-v1', None, ''),
   Row('gain_road_type', 'cora', 'cora', PUBLIC, None, ''),
+  Row('meow', 'cora', 'acm', PUBLIC, None, ''),
   Row('graphcl', 'MUTAG', 'graphs', SVM, 86.8, 'GraphCL', tu('MUTAG')),
   Row('graphcl', 'PROTEINS', 'graphs', SVM, 74.4, 'GraphCL', tu('PROTEINS')),
   Row('graphcl', 'IMDB-B', 'graphs', SVM, 71.1, 'GraphCL', tu('IMDBBINARY')),
