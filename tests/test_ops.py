@@ -138,3 +138,13 @@ def test_a_queue_goes_around_or_drops_what_does_not_fit():
 def test_wrong_shapes_are_named(call, sentence):
   with pytest.raises(InputError, match=sentence):
     call()
+
+
+def test_project_is_the_product_and_its_gradients():
+  x, g, kernel = (rng(0).normal(size=shape) for shape in ((2, 3, 5), (2, 3, 4), (5, 4)))
+  with jax.enable_x64(True):
+    out, pull = jax.vjp(ops.project, *map(jnp.asarray, (x, kernel)))
+    found = [out, *pull(jnp.asarray(g))]
+  flat = x.reshape(6, 5), g.reshape(6, 4)
+  for array, wanted in zip(found, (x @ kernel, g @ kernel.T, flat[0].T @ flat[1]), strict=True):
+    np.testing.assert_allclose(array, wanted, rtol=1e-12)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ssljax.errors import InputError
 from ssljax.models.positions import sincos_positions
-from ssljax.models.transformer import Mlp, layer_norm, xavier
+from ssljax.models.transformer import Mlp, layer_norm, linear
 from ssljax.net import Net, from_linen
 
 
@@ -32,7 +32,7 @@ class CorrelationDecoder(nn.Module):
   @nn.compact
   def __call__(self, context, exemplars, *, train: bool):
     def dense(width, name):
-      return nn.Dense(width, dtype=context.dtype, kernel_init=xavier, name=name)
+      return linear(width, context.dtype, name)
 
     def norm(name):
       return layer_norm(1e-6, context.dtype, name)

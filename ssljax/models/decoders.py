@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from ssljax.models.conv import Conv
 from ssljax.models.norm import BatchNorm
 from ssljax.models.positions import rope_axial_angles, rotate, sincos_positions
-from ssljax.models.transformer import Attention, Block, Mlp, layer_norm, token_init, xavier
+from ssljax.models.transformer import Attention, Block, Mlp, layer_norm, linear, token_init
 from ssljax.net import Net, from_linen
 from ssljax.ops import restore_tokens
 
@@ -38,7 +38,7 @@ class MaeDecoder(nn.Module):
 
   @nn.compact
   def __call__(self, tokens, restore, *, train: bool, bn_groups: int = 1):
-    x = nn.Dense(self.dim, dtype=tokens.dtype, kernel_init=xavier, name='embed')(tokens)
+    x = linear(self.dim, tokens.dtype, 'embed')(tokens)
     mask_token = self.param('mask_token', token_init, (self.dim,))
     patches = restore_tokens(x[:, 1:], mask_token, restore)
     side = math.isqrt(self.num_patches)
@@ -48,7 +48,7 @@ class MaeDecoder(nn.Module):
       block = Block(self.heads, layer_norm_eps=self.layer_norm_eps, name=f'blocks_{i}')
       x, _ = block(x, train)
     x = layer_norm(self.layer_norm_eps, x.dtype, 'norm')(x)
-    return nn.Dense(self.patch_dim, dtype=x.dtype, kernel_init=xavier, name='pred')(x[:, 1:])
+    return linear(self.patch_dim, x.dtype, 'pred')(x[:, 1:])
 
 
 def cross_view_decoder(*, grid, patch_dim, dim=768, depth=12, heads=12, rope_base=100.0) -> Net:
@@ -75,14 +75,14 @@ class CrossViewDecoder(nn.Module):
 
   @nn.compact
   def __call__(self, tokens, restore, other, *, train: bool, bn_groups: int = 1):
-    embed = nn.Dense(self.dim, dtype=tokens.dtype, kernel_init=xavier, name='embed')
+    embed = linear(self.dim, tokens.dtype, 'embed')
     mask_token = self.param('mask_token', token_init, (self.dim,))
     x, y = restore_tokens(embed(tokens), mask_token, restore), embed(other)
     angles = rope_axial_angles(*self.grid, self.dim // self.heads, self.rope_base)
     for i in range(self.depth):
       x = CrossBlock(self.heads, name=f'blocks_{i}')(x, y, angles)
     x = layer_norm(1e-6, x.dtype, 'norm')(x)
-    return nn.Dense(self.patch_dim, dtype=x.dtype, kernel_init=xavier, name='pred')(x)
+    return linear(self.patch_dim, x.dtype, 'pred')(x)
 
 
 class CrossBlock(nn.Module):
@@ -110,7 +110,7 @@ class CrossAttention(nn.Module):
   @nn.compact
   def __call__(self, x, y, angles):
     def dense(name):
-      return nn.Dense(x.shape[-1], dtype=x.dtype, kernel_init=xavier, name=name)
+      return linear(x.shape[-1], x.dtype, name)
 
     def split(z):
       return z.reshape(*z.shape[:2], self.heads, -1)

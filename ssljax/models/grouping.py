@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from ssljax.errors import InputError
 from ssljax.models.positions import resize_positions
-from ssljax.models.transformer import Mlp, layer_norm, token_init, xavier
+from ssljax.models.transformer import Mlp, layer_norm, linear, token_init
 from ssljax.net import Net, from_linen
 from ssljax.ops import patchify
 
@@ -89,7 +89,7 @@ class GroupTokenizer(nn.Module):
       )
     groups, rounds = groups or self.groups, rounds or self.rounds
     x = patchify(images.astype(self.dtype), self.patch_size)
-    x = nn.Dense(self.dim, dtype=self.dtype, kernel_init=xavier, name='patch_embed')(x)
+    x = linear(self.dim, self.dtype, 'patch_embed')(x)
     own = (self.image_size // self.patch_size,) * 2
     table = self.param('pos_embed', token_init, (own[0] * own[1], self.dim))
     grid = height // self.patch_size, width // self.patch_size
@@ -136,7 +136,7 @@ class Grouping(nn.Module):
       return y.reshape(n, -1, self.heads, each).swapaxes(1, 2)
 
     def dense(size, name, **options):
-      return nn.Dense(size, dtype=x.dtype, kernel_init=xavier, name=name, **options)
+      return linear(size, x.dtype, name, **options)
 
     mean = self.param('group_mean', token_init, (dim,))
     scale = self.param('group_log_scale', nn.initializers.constant(-1.0), (dim,))

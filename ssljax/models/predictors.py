@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from ssljax.models.positions import rope_axial_angles, sincos_positions
-from ssljax.models.transformer import Block, layer_norm, token_init, xavier
+from ssljax.models.transformer import Block, layer_norm, linear, token_init
 from ssljax.net import Net, from_linen
 
 
@@ -36,7 +36,7 @@ class BlockPredictor(nn.Module):
     (n, blocks, count), out = targets.shape, tokens.shape[-1]
     side = math.isqrt(self.num_patches)
     places = sincos_positions(side, side, self.dim).astype(tokens.dtype)
-    x = nn.Dense(self.dim, dtype=tokens.dtype, kernel_init=xavier, name='embed')(tokens)
+    x = linear(self.dim, tokens.dtype, 'embed')(tokens)
     x += places[context]
     hidden = self.param('mask_token', token_init, (self.dim,)).astype(x.dtype) + places[targets]
     x = jnp.broadcast_to(x[:, None], (n, blocks, *x.shape[1:]))
@@ -44,7 +44,7 @@ class BlockPredictor(nn.Module):
     for i in range(self.depth):
       x, _ = Block(self.heads, name=f'blocks_{i}')(x, train)
     x = layer_norm(1e-6, x.dtype, 'norm')(x[:, -count:])
-    x = nn.Dense(out, dtype=x.dtype, kernel_init=xavier, name='proj')(x)
+    x = linear(out, x.dtype, 'proj')(x)
     return x.reshape(n, blocks, count, out)
 
 
@@ -68,8 +68,8 @@ class TokenPredictor(nn.Module):
   @nn.compact
   def __call__(self, tokens, *, train: bool, bn_groups: int = 1):
     angles = rope_axial_angles(*self.grid, self.dim // self.heads)
-    x = nn.Dense(self.dim, dtype=tokens.dtype, kernel_init=xavier, name='embed')(tokens)
+    x = linear(self.dim, tokens.dtype, 'embed')(tokens)
     for i in range(self.depth):
       x, _ = Block(self.heads, name=f'blocks_{i}')(x, train, angles)
     x = layer_norm(1e-6, x.dtype, 'norm')(x[:, -math.prod(self.grid) :])
-    return nn.Dense(self.out, dtype=x.dtype, kernel_init=xavier, name='pred')(x)
+    return linear(self.out, x.dtype, 'pred')(x)

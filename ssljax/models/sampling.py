@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ssljax.models.transformer import layer_norm, xavier
+from ssljax.models.transformer import layer_norm, linear
 from ssljax.net import Net, from_linen
 
 
@@ -27,12 +27,12 @@ class SampledAttention(nn.Module):
     n, length, dim = x.shape
     weights = weights.astype(x.dtype)
     x = layer_norm(1e-6, x.dtype, 'norm1')(x)
-    qkv = nn.Dense(3 * dim, dtype=x.dtype, kernel_init=xavier, name='qkv')(x)
+    qkv = linear(3 * dim, x.dtype, 'qkv')(x)
     q, k, v = jnp.split(qkv, 3, -1)
 
     def split(y):
       return y.reshape(n, -1, self.heads, dim // self.heads)
 
     y = jax.nn.dot_product_attention(split(weights @ q), split(k), split(v))
-    y = nn.Dense(dim, dtype=x.dtype, kernel_init=xavier, name='proj')(y.reshape(n, -1, dim))
+    y = linear(dim, x.dtype, 'proj')(y.reshape(n, -1, dim))
     return layer_norm(1e-6, x.dtype, 'norm2')(y + weights @ x)

@@ -3,8 +3,10 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ssljax.models.positions import rotate
+from ssljax.ops import project
 
 xavier = nn.initializers.xavier_uniform()
 token_init = nn.initializers.normal(0.02)
@@ -12,6 +14,24 @@ token_init = nn.initializers.normal(0.02)
 
 def layer_norm(epsilon, dtype, name):
   return nn.LayerNorm(epsilon, dtype=dtype, use_fast_variance=False, name=name)
+
+
+def linear(features, dtype, name, **options):
+  return nn.Dense(
+    features, dtype=dtype, kernel_init=xavier, dot_general=_product, name=name, **options
+  )
+
+
+def _product(x, kernel, axes, precision):
+  """`project` with the arguments of `lax.dot_general`, of which a linear layer has one choice."""
+  del axes, precision
+  return project(x, kernel)
+
+
+def gelu(x):
+  """x Phi(x), by erf in float32 at least."""
+  wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+  return (0.5 * wide * (1 + jax.lax.erf(wide * np.sqrt(0.5).astype(wide.dtype)))).astype(x.dtype)
 
 
 class Qkv(nn.Module):
@@ -22,7 +42,7 @@ class Qkv(nn.Module):
   @nn.compact
   def __call__(self, x):
     dim = x.shape[-1]
-    y = x @ self.param('kernel', xavier, (dim, 3 * dim)).astype(x.dtype)
+    y = project(x, self.param('kernel', xavier, (dim, 3 * dim)).astype(x.dtype))
     if self.bias == 'none':
       return y
     if self.bias == 'all':
@@ -53,7 +73,7 @@ class Attention(nn.Module):
       still = length - _tokens(angles, dim // self.heads)
       q, k = (jnp.concatenate([t[:, :still], rotate(t[:, still:], angles)], 1) for t in (q, k))
     y = jax.nn.dot_product_attention(q, k, v).reshape(x.shape)
-    y = nn.Dense(dim, dtype=x.dtype, kernel_init=xavier, name='proj')(y)
+    y = linear(dim, x.dtype, 'proj')(y)
     return y, (q, k, v)
 
 
@@ -67,9 +87,9 @@ class Mlp(nn.Module):
 
   @nn.compact
   def __call__(self, x):
-    y = nn.Dense(self.hidden, dtype=x.dtype, kernel_init=xavier, name='fc1')(x)
-    y = nn.gelu(y, approximate=False)
-    return nn.Dense(x.shape[-1], dtype=x.dtype, kernel_init=xavier, name='fc2')(y)
+    y = linear(self.hidden, x.dtype, 'fc1')(x)
+    y = gelu(y)
+    return linear(x.shape[-1], x.dtype, 'fc2')(y)
 
 
 class SwiGlu(nn.Module):
@@ -79,9 +99,9 @@ class SwiGlu(nn.Module):
 
   @nn.compact
   def __call__(self, x):
-    both = nn.Dense(2 * self.hidden, dtype=x.dtype, kernel_init=xavier, name='w12')(x)
+    both = linear(2 * self.hidden, x.dtype, 'w12')(x)
     gate, y = jnp.split(both, 2, axis=-1)
-    return nn.Dense(x.shape[-1], dtype=x.dtype, kernel_init=xavier, name='w3')(nn.silu(gate) * y)
+    return linear(x.shape[-1], x.dtype, 'w3')(nn.silu(gate) * y)
 
 
 class Block(nn.Module):

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from ssljax.errors import InputError
 from ssljax.models import positions
 from ssljax.models.positions import sincos_positions
-from ssljax.models.transformer import Block, layer_norm, token_init, xavier
+from ssljax.models.transformer import Block, layer_norm, linear, token_init
 from ssljax.net import Net, from_linen
 from ssljax.ops import patchify, split_rows, take_tokens
 
@@ -139,7 +139,7 @@ class ViT(nn.Module):
       )
     grid = height // self.patch_size, width // self.patch_size
     x = patchify(images.astype(self.dtype), self.patch_size)
-    x = nn.Dense(self.dim, dtype=self.dtype, kernel_init=xavier, name='patch_embed')(x)
+    x = linear(self.dim, self.dtype, 'patch_embed')(x)
     if self.mask_token:
       token = self.param('mask_token', token_init, (self.dim,)).astype(x.dtype)
       if mask is not None:

@@ -30,6 +30,7 @@ from ssljax.ops._patches import patchify, unpatchify
 from ssljax.ops._permute import permutations, random_partner
 from ssljax.ops._places import image_places, place_weights, stratified_places
 from ssljax.ops._placing import split_rows
+from ssljax.ops._project import project
 from ssljax.ops._sinkhorn import sinkhorn
 from ssljax.ops._walks import are_joined, distinct, neighbour, row_starts, walks
 from ssljax.ops._whitening import whiten
@@ -72,6 +73,7 @@ __all__ = [
   'patchify',
   'permutations',
   'place_weights',
+  'project',
   'random_mask',
   'random_partner',
   'readout',
