@@ -30,7 +30,7 @@ def kmeans(x, k, *, rng=None, init=None, iters=10, spherical=False, chunk_size=5
     init: [K, D], centroids to start from; made to length one if spherical.
     iters: updates of the centroids.
     spherical: compare by dot products, and keep centroids at length one.
-    chunk_size: rows compared at a time: [chunk_size, K] products are held.
+    chunk_size: rows compared at a time: [K, chunk_size] products are held.
 
   Returns:
     centroids: [K, D], float32 at least.
@@ -70,24 +70,18 @@ def _lloyd(x, centroids, *, iters, spherical, chunk):
   # Distances do not change when all moves, and lose fewer digits around the origin.
   origin = 0.0 if spherical else jnp.mean(x, axis=0)
   # In the type of the scores: a minimum of integers is slower on CPU. Exact up to 2^24 clusters.
-  ids = jnp.arange(k, dtype=x.dtype)
+  ids = jnp.arange(k, dtype=x.dtype)[:, None]
 
   def assign(centroids):
     # |x - c|^2 is |x|^2, which all centroids share, less twice x . c - |c|^2 / 2.
     c = centroids - origin
-    columns = c.T
-    if not spherical:
-      columns = jnp.concatenate([columns, -jnp.sum(c * c, axis=1)[None] / 2])
-    # The barrier keeps one transposed copy; fused into the products it made them 1.4 times slower.
-    columns = lax.optimization_barrier(columns)
+    half = 0.0 if spherical else jnp.sum(c * c, axis=1, keepdims=True) / 2
 
     def block(q):
-      q = q - origin
-      if not spherical:
-        q = jnp.pad(q, ((0, 0), (0, 1)), constant_values=1)
-      s = jnp.matmul(q, columns, precision=lax.Precision.HIGHEST)
-      # An argmax by two plain reductions: XLA's own is not vectorised on CPU.
-      return jnp.min(jnp.where(s == jnp.max(s, axis=1, keepdims=True), ids, k - 1), axis=1)
+      # Centroids by rows: reductions over the leading axis are vectorised on CPU. And the argmax
+      # is two plain ones: XLA's own is not.
+      s = jnp.matmul(c, (q - origin).T, precision=lax.Precision.HIGHEST) - half
+      return jnp.min(jnp.where(s == jnp.max(s, axis=0), ids, k - 1), axis=0)
 
     return lax.map(block, blocks).astype(jnp.int32).T.reshape(-1)[:rows]
 
