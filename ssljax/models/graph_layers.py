@@ -82,7 +82,9 @@ class GAIN(nn.Module):
     score = nn.Dense(1, use_bias=False, name='attention')(jnp.concatenate(ends, -1))
     score = nn.leaky_relu(score.astype(jnp.float32), 0.2)
     weights = ops.edge_softmax(score, graph['receivers'], graph['edges'], x.shape[1])
-    y = ops.aggregate(ends[1] * weights.astype(x.dtype), graph['receivers'], x.shape[1])
+    y = ops.aggregate(
+      ops.scale(ends[1], weights[..., 0].astype(x.dtype)), graph['receivers'], x.shape[1]
+    )
     y = y + (1 + self.param('eps', nn.initializers.zeros, ())).astype(x.dtype) * x
     y = nn.Dense(self.dim, dtype=x.dtype, name='linear_0')(y)
     return nn.Dense(self.dim, dtype=x.dtype, name='linear_1')(nn.relu(y))
@@ -101,28 +103,13 @@ class SAGE(nn.Module):
     return own + nn.Dense(self.dim, use_bias=False, dtype=x.dtype, name='neighbours')(y)
 
 
-def edge_scores(h, left, right, attention):
-  """(logits before the softmax, logits of an edge being there): [P, E, H] each.
-
-  h: the receiver's and the sender's [P, E, H, C]. attention: 'GO', Velickovic et al. 2018; 'MX' and
-  'SD' of Kim & Oh 2021, section 4, whose second output is trained to tell edges from other pairs.
-  """
-  receiver, sender = h
-  dot = ops.as_float((receiver * sender).sum(-1))
-  if attention == 'SD':
-    scaled = dot / jnp.sqrt(receiver.shape[-1])
-    return scaled, scaled
-  logits = ops.as_float((sender * left).sum(-1) + (receiver * right).sum(-1))
-  return (logits * nn.sigmoid(dot) if attention == 'MX' else logits), dot
-
-
 class GAT(nn.Module):
   """Velickovic et al. 2018: a mean of neighbours and itself, weighted by attention of H heads.
 
     a_ij = softmax over j of LeakyReLU(l . W x_j + r . W x_i, 0.2),  y_i = sum_j a_ij W x_j + b
 
   concat: heads side by side, [.., H dim], or their mean, [.., dim].
-  attention: see `edge_scores`. drop: of the attention.
+  attention: 'GO', Velickovic et al. 2018; 'MX' and 'SD' of Kim & Oh 2021, section 4. drop: of it.
   Returns y, and with `pairs` [P, M, 2] (sender, receiver) also logits [P, M, H] of those being
   edges.
   """
@@ -140,36 +127,45 @@ class GAT(nn.Module):
     h = nn.Dense(
       self.heads * self.dim, use_bias=False, dtype=x.dtype, kernel_init=glorot, name='linear'
     )(x).reshape(shape)
-    left = right = 0.0
     if self.attention != 'SD':
-      left, right = (
-        self.param(name, glorot, (self.heads, self.dim)).astype(x.dtype)
+      sending, receiving = (
+        jnp.einsum('pnhc,hc->pnh', h, self.param(name, glorot, shape[2:]).astype(x.dtype))
         for name in ('att_l', 'att_r')
       )
 
+    def likely(senders, receivers):
+      """Logits of edges being there."""
+      dot = ops.as_float(ops.inner(ops.at_nodes(h, receivers), ops.at_nodes(h, senders)))
+      return dot / jnp.sqrt(self.dim) if self.attention == 'SD' else dot
+
     def scores(senders, receivers):
-      ends = ops.at_nodes(h, receivers), ops.at_nodes(h, senders)
-      return edge_scores(ends, left, right, self.attention)
+      """Logits of the softmax."""
+      if self.attention == 'SD':
+        return likely(senders, receivers)
+      logits = ops.at_nodes(sending, senders) + ops.at_nodes(receiving, receivers)
+      if self.attention == 'MX':
+        logits *= nn.sigmoid(likely(senders, receivers))
+      return ops.as_float(logits)
 
     # Every node is its own neighbour.
     own = jnp.broadcast_to(jnp.arange(count), x.shape[:2])
     senders = jnp.concatenate([graph['senders'], own], 1)
     receivers = jnp.concatenate([graph['receivers'], own], 1)
     real = jnp.concatenate([graph['edges'], jnp.ones(x.shape[:2], bool)], 1)
-    logits, _ = scores(senders, receivers)
-    weights = ops.edge_softmax(nn.leaky_relu(logits, 0.2), receivers, real, count)
+    logits = nn.leaky_relu(scores(senders, receivers), 0.2)
+    weights = ops.edge_softmax(logits, receivers, real, count)
     # Each by itself, so that what is drawn for an edge does not depend on the padding.
     drop = nn.Dropout(self.drop, deterministic=not train)
     edges = graph['senders'].shape[1]
     weights = jnp.concatenate([drop(weights[:, :edges]), drop(weights[:, edges:])], 1)
-    messages = ops.at_nodes(h, senders) * weights[..., None].astype(x.dtype)
+    messages = ops.scale(ops.at_nodes(h, senders), weights.astype(x.dtype))
     y = ops.aggregate(messages, receivers, count)
     y = y.reshape(*x.shape[:2], -1) if self.concat else y.mean(2)
     if self.use_bias:
       y = y + self.param('bias', nn.initializers.zeros, y.shape[-1:]).astype(x.dtype)
     if pairs is None:
       return y
-    return y, scores(pairs[..., 0], pairs[..., 1])[1]
+    return y, likely(pairs[..., 0], pairs[..., 1])
 
 
 def norm_nodes(x, graph, kind, train, name):

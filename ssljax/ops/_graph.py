@@ -40,6 +40,34 @@ def aggregate(messages, receivers, num_nodes, reduce='sum'):
   return jax.vmap(one)(messages, receivers)
 
 
+def inner(a, b):
+  """Sum of a * b over the last axis.
+
+  As a product with ones: the reduction that XLA makes of products takes up to 20 times as long on
+  CPUs.
+  """
+  ones = jnp.ones((a.shape[-1], 1), a.dtype)
+  return jnp.matmul(a * b, ones, precision=jax.lax.Precision.HIGHEST)[..., 0]
+
+
+@jax.custom_vjp
+def scale(x, weights):
+  """x [..., C], each row by its weight [...]; the gradient of the weights is an `inner`."""
+  return x * weights[..., None]
+
+
+def _scale_forward(x, weights):
+  return scale(x, weights), (x, weights)
+
+
+def _scale_backward(kept, g):
+  x, weights = kept
+  return g * weights[..., None], inner(g, x)
+
+
+scale.defvjp(_scale_forward, _scale_backward)
+
+
 def edge_weights(graph):
   """[P, E] float32: the weight of each edge, 1 if the batch has none, and 0 for padding."""
   weight = graph.get('weight', 1.0)
