@@ -6,9 +6,10 @@
 
 `--seeds_for=simclr,byol:0,1,2` gives some methods other seeds than the rest. Flags after -- go to
 every run; `--for_mae=--config.epochs=20` adds one for one method, `--note_mae='...'` a remark to
-its row. What of the raw input is worth is found once for each seed. The file is written after each
-method, and runs that are done are not repeated, so a run that was stopped costs only itself. Rows
-of other methods that are in the file already stay, each with the command that made it.
+its row. `--curves=rankme,teacher_entropy` keeps how these went in the run of the first seed. What
+of the raw input is worth is found once for each seed. The file is written after each method, and
+runs that are done are not repeated, so a run that was stopped costs only itself. Rows of other
+methods that are in the file already stay, each with the command that made it.
 """
 
 import argparse
@@ -32,6 +33,7 @@ def command_line():
   parser.add_argument('--runs', required=True, type=pathlib.Path)
   parser.add_argument('--out', required=True, type=pathlib.Path)
   parser.add_argument('--title', default='')
+  parser.add_argument('--curves', default='', help='names in metrics.jsonl, of the first seed')
   words = sys.argv[1:]
   cut = words.index('--') if '--' in words else len(words)
   args, extra = parser.parse_known_args(words[:cut])
@@ -66,6 +68,19 @@ def train(args, method, seed, flags):
   if not path.is_file():
     raise InputError(f'{folder} was stopped before its end; the same command goes on')
   return json.loads(path.read_text())
+
+
+def curves(args, method, seed):
+  """{name: [[step, value], ...]} of the names in --curves that this run logged."""
+  lines = [
+    json.loads(line)
+    for line in (args.runs / f'{method}-{seed}' / 'metrics.jsonl').read_text().splitlines()
+  ]
+  found = {
+    name: [[line['step'], line[name]] for line in lines if name in line]
+    for name in args.curves.split(',')
+  }
+  return {name: points for name, points in found.items() if points}
 
 
 def gather(args, special, notes, flags):
@@ -105,6 +120,7 @@ def gather(args, special, notes, flags):
           n: statistics.stdev(s['metrics'][n] for s in summaries) if len(summaries) > 1 else 0.0
           for n in names
         },
+        'curves': curves(args, method, seeds.split(',')[0]),
         'flags': special.get(method, []),
         'note': notes.get(method, ''),
         'command': shlex.join(['python', 'scripts/compare.py', *sys.argv[1:]]),
