@@ -70,7 +70,7 @@ def get_config(arg: str = 'simclr,digits') -> ConfigDict:
         'train_examples': 10000,
         'test_examples': 10000,
         'batch_size': 256,
-        'feature': 'features',
+        'feature': 'features',  # or what else the method gives: 'cls', of a ViT 'block_3'
         'baselines': ('random', 'raw'),  # by the same protocols: an untrained encoder, the input
       },
       'data': source,

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from ssljax import losses, ops
 from ssljax.augment import image
 from ssljax.errors import InputError
-from ssljax.methods.image import _hide, _pair
+from ssljax.methods.image import _features, _hide, _pair
 from ssljax.models import heads
 
 # DINO's own, appendix B of the paper and main_dino.py; what others change they say.
@@ -181,7 +181,7 @@ def parts(
     """The teacher's, which the papers evaluate."""
     target, x = state['target'], image.prepare(batch['image'], config.views['global'])
     found, _ = encoder.apply(target['params']['encoder'], target['stats'], x, train=False)
-    return {'features': found['features'].astype(jnp.float32)}
+    return _features.read(found)
 
   def show(params, state, batch, rng):
     batch = views(rng, batch)

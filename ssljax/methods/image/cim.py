@@ -21,7 +21,7 @@ from ml_collections import ConfigDict, config_dict
 from ssljax import losses, ops
 from ssljax.augment import exemplar, image
 from ssljax.method import two_part
-from ssljax.methods.image import _pair
+from ssljax.methods.image import _features, _pair
 from ssljax.models.correlation import correlation_decoder, enlarge
 from ssljax.net import freeze
 
@@ -142,7 +142,7 @@ def make(config, nets):
     out, _ = encoder.apply(
       params['encoder'], state['stats'], image.prepare(batch['image'], context), train=False
     )
-    return {name: out[name].astype(jnp.float32) for name in ('features', 'cls')}
+    return _features.read(out)
 
   def show(params, state, batch, rng):
     batch = views(rng, batch)

@@ -22,7 +22,7 @@ from ssljax import losses, ops
 from ssljax.augment import image
 from ssljax.errors import InputError
 from ssljax.method import two_part
-from ssljax.methods.image import _distill, _pair
+from ssljax.methods.image import _distill, _features, _pair
 from ssljax.models import heads
 
 PAPER = 'Bi et al. 2024, Cross-level multi-instance distillation for fine-grained categorization'
@@ -178,10 +178,7 @@ def make(config, nets):
     x = image.prepare(batch['image'], config.views['global'])
     found, _ = encoder.apply(state['target']['encoder'], {}, x, train=False)
     bag = jnp.einsum('nl,nld->nd', importance(params, found['tokens']), found['tokens'])
-    return {
-      'features': found['features'].astype(jnp.float32),
-      'bag': bag.astype(jnp.float32),
-    }
+    return _features.read(found) | {'bag': bag.astype(jnp.float32)}
 
   return two_part(
     init=init,

@@ -22,7 +22,7 @@ from ssljax import losses, ops
 from ssljax.augment import image
 from ssljax.errors import InputError
 from ssljax.method import two_part
-from ssljax.methods.image import _pair
+from ssljax.methods.image import _features, _pair
 from ssljax.models import predictors
 
 PAPER = (
@@ -140,7 +140,7 @@ def make(config, nets):
   def embed(params, state, batch):
     x, teacher = image.prepare(batch['image'], config.views), state['target']
     out, _ = encoder.apply(teacher['params'], teacher['stats'], x, train=False)
-    return {'features': out['features'].astype(jnp.float32)}
+    return _features.read(out)
 
   def show(params, state, batch, rng):
     batch = views(rng, batch)

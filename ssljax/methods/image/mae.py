@@ -15,7 +15,7 @@ from ml_collections import ConfigDict, config_dict
 from ssljax import losses, ops
 from ssljax.augment import image
 from ssljax.method import two_part
-from ssljax.methods.image import _paint, _pair
+from ssljax.methods.image import _features, _paint, _pair
 from ssljax.models import decoders
 
 PAPER = 'He et al. 2022, Masked autoencoders are scalable vision learners'
@@ -129,7 +129,7 @@ def make(config, nets, *, upscale=1):
   def embed(params, state, batch):
     x = image.prepare(batch['image'], config.views)
     out, _ = encoder.apply(params['encoder'], state['stats'], x, train=False)
-    return {name: out[name].astype(jnp.float32) for name in ('features', 'cls')}
+    return _features.read(out)
 
   def show(params, state, batch, rng):
     batch = views(rng, batch)

@@ -25,7 +25,7 @@ from ssljax import losses, ops
 from ssljax.augment import image
 from ssljax.errors import InputError
 from ssljax.method import two_part
-from ssljax.methods.image import _distill, _pair
+from ssljax.methods.image import _distill, _features, _pair
 from ssljax.models import heads
 
 PAPER = 'Assran et al. 2022, Masked Siamese networks for label-efficient learning'
@@ -197,7 +197,7 @@ def make(config, nets):
     """The teacher's, which the paper evaluates."""
     x = image.prepare(batch['image'], config.views['global'])
     found, _ = encoder.apply(state['target']['params']['encoder'], {}, x, train=False)
-    return {'features': found['features'].astype(jnp.float32)}
+    return _features.read(found)
 
   return two_part(
     init=init,

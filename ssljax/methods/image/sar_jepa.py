@@ -24,7 +24,7 @@ from ssljax import losses, ops
 from ssljax.augment import image
 from ssljax.errors import InputError
 from ssljax.method import two_part
-from ssljax.methods.image import _pair
+from ssljax.methods.image import _features, _pair
 from ssljax.models import predictors
 
 PAPER = (
@@ -164,7 +164,7 @@ def make(config, nets):
   def embed(params, state, batch):
     x = image.prepare(batch['image'], config.views)
     out, _ = encoder.apply(params['encoder'], state['stats'], x, train=False)
-    return {name: out[name].astype(jnp.float32) for name in ('features', 'cls')}
+    return _features.read(out)
 
   def show(params, state, batch, rng):
     batch = views(rng, batch)

@@ -22,7 +22,7 @@ from ssljax import losses, ops
 from ssljax.augment import image
 from ssljax.errors import InputError
 from ssljax.method import two_part
-from ssljax.methods.image import _pair
+from ssljax.methods.image import _features, _pair
 from ssljax.models import heads
 from ssljax.net import over_views
 
@@ -220,7 +220,7 @@ def make(config, nets):
   def embed(params, state, batch):
     x = image.prepare(batch['image'], config.views)
     found, _ = nets['encoder'].apply(params['encoder'], state['stats']['encoder'], x, train=False)
-    return {'features': found['features'].astype(jnp.float32)}
+    return _features.read(found)
 
   def show(params, state, batch, rng):
     batch = views(rng, batch)

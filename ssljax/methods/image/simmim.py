@@ -13,14 +13,13 @@ learning rate falls to a tenth in one step at epoch 700 of 800, here linearly fr
 import functools
 
 import jax
-import jax.numpy as jnp
 from ml_collections import ConfigDict, config_dict
 
 from ssljax import losses, ops
 from ssljax.augment import image
 from ssljax.errors import InputError
 from ssljax.method import two_part
-from ssljax.methods.image import _paint, _pair
+from ssljax.methods.image import _features, _paint, _pair
 from ssljax.models import heads
 
 PAPER = 'Xie et al. 2022, SimMIM: a simple framework for masked image modeling'
@@ -122,7 +121,7 @@ def make(config, nets):
   def embed(params, state, batch):
     x = image.prepare(batch['image'], config.views)
     out, _ = encoder.apply(params['encoder'], state['stats'], x, train=False)
-    return {name: out[name].astype(jnp.float32) for name in ('features', 'cls') if name in out}
+    return _features.read(out)
 
   def show(params, state, batch, rng):
     batch = views(rng, batch)

@@ -22,7 +22,7 @@ from ssljax import losses, ops
 from ssljax.augment import image
 from ssljax.errors import InputError
 from ssljax.method import two_part
-from ssljax.methods.image import _distill, _pair
+from ssljax.methods.image import _distill, _features, _pair
 from ssljax.models import heads, sampling
 
 PAPER = 'Su and Ji 2024, Unsqueeze [CLS] bottleneck to learn rich representations'
@@ -231,10 +231,7 @@ def make(config, nets):
     x = image.prepare(batch['image'], config.views['global'])
     found, _ = encoder.apply(state['target']['encoder'], {}, x, train=False)
     both = jnp.concatenate([found['features'], found['registers'][:, 0]], -1)
-    return {
-      'features': found['features'].astype(jnp.float32),
-      'both_tokens': both.astype(jnp.float32),
-    }
+    return _features.read(found) | {'both_tokens': both.astype(jnp.float32)}
 
   return two_part(
     init=init,
