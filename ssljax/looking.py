@@ -75,10 +75,16 @@ def grid_of(config, images) -> tuple[int, int]:
   return tuple(side // config.encoder.patch_size for side in images.shape[1:3])
 
 
-def at_view_size(config, images) -> np.ndarray:
-  """Images as uint8 [N, size, size, C], of the size that the encoder is trained on."""
+def at_size(config, images) -> np.ndarray:
+  """Images as uint8 [N, side, side, C] that the encoder can look at.
+
+  Square ones stay as they are up to twice the size that it is trained on, for more patches show
+  more; others are brought to that size.
+  """
   views = image.main(config.method.views)
-  if images.shape[1:3] == (views.size, views.size):
+  height, width = images.shape[1:3]
+  fits = height == width and height % config.encoder.patch_size == 0
+  if fits and views.size <= height <= 2 * views.size:
     return images
   shown = image.to_display(jax.jit(image.prepare, static_argnums=1)(images, _frozen(views)), views)
   return np.asarray(jnp.round(255 * shown), np.uint8)
@@ -95,7 +101,7 @@ def look(config, train_state, mesh, images, features) -> tuple[dict, dict]:
 
   images: uint8 [N, H, W, C]; features: [N, D] of the same, by which an image's neighbour is found.
   """
-  images = at_view_size(config, images[:MEASURED])
+  images = at_size(config, images[:MEASURED])
   grid = grid_of(config, images)
   see = make(config, train_state, mesh)
   found = see(images)

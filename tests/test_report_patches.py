@@ -93,6 +93,10 @@ def test_a_run_with_a_vit_is_looked_at():
   np.testing.assert_allclose(see(images[8:])[0], seen[8:], rtol=1e-4, atol=1e-5)
   wide = np.concatenate([images, images], axis=2)
   assert see(wide)[0].shape == (12, 8 * 16, 64) and looking.grid_of(c, wide) == (8, 16)
+  large = images.repeat(2, 1).repeat(2, 2)
+  assert looking.at_size(c, large) is large
+  assert looking.at_size(c, wide).shape == images.shape
+  assert looking.at_size(c, large.repeat(2, 1).repeat(2, 2)).shape == images.shape
   shown, numbers = looking.look(c, state, run.mesh, images, cls)
   assert [x.shape[1] for x in shown.values()] == [5, 3, 3]
   assert all(len(x) == 8 and x.min() >= 0 and x.max() <= 1 for x in shown.values())
