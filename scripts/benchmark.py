@@ -410,15 +410,15 @@ def queue(size=65536, small=256, width=128, batches=(32, 64, 128), repeat=5):
       for step, seconds in zip(made, times, strict=True):
         seconds.append(best_of(step, 1))
     long, short = map(min, times)
-    return {'batch_size': batch, 'share_added': long / short - 1, 'seconds': short}
+    return long / short - 1
 
-  found = [share('cifar', batch) for batch in batches]
+  found = {batch: share('cifar', batch) for batch in batches}
   return {
     'what': f'what a queue of {size} x {width} adds to a step of moco_v2 over one of {small}: with '
     'ResNet-18 (CIFAR stem) at several batch sizes, and with ResNet-10 of the presets tiny',
-    'share_added': sorted(row['share_added'] for row in found)[len(found) // 2],
-    'cifar': found,
-    'tiny': share('tiny', 256),
+    'share_added': sorted(found.values())[len(found) // 2],
+    **{f'share_added_batch_{batch}': added for batch, added in found.items()},
+    'share_added_tiny': share('tiny', 256),
     'wanted': 'share_added, the median of batch sizes, < 0.05',
   }
 
