@@ -1,0 +1,89 @@
+"""The scripts that write result files, run whole on tiny runs."""
+
+import importlib.util
+import json
+import pathlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ssljax.errors import InputError
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+TINY = (
+  '--config.steps=2', '--config.batch_size=8', '--config.eval_every=1', '--config.log_every=1',
+  '--config.data.train_size=16', '--config.data.test_size=16', '--config.encoder.depth=1',
+  '--config.report=False',
+  "--config.eval.protocols=('knn-v1',)",
+)  # fmt: skip
+
+
+@pytest.fixture
+def script(monkeypatch):
+  """(name, words of the command line) -> runs it in this process."""
+
+  def call(name, *words):
+    spec = importlib.util.spec_from_file_location(name, ROOT / 'scripts' / f'{name}.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr('sys.argv', [f'{name}.py', *map(str, words)])
+    module.run(None)
+
+  return call
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  return tmp_path_factory.mktemp('scripts')
+
+
+def test_compare_keeps_rows_and_curves(script, folder, capsys):
+  def command(*words):
+    given = '--methods=mae', '--data=scenes,preset=tiny', f'--runs={folder}', f'--out={out}'
+    script('compare', *given, *words, '--', *TINY)
+    return json.loads(out.read_text())
+
+  out = folder / 'compared.json'
+  other = {'method': 'other', 'mean': {}, 'seeds': [0]}
+  out.write_text(json.dumps({'rows': [other]}))
+  result = command('--seeds=0', '--curves=rankme,loss,absent', '--note_mae=a remark')
+  assert result['rows'][0] == other and result['protocols'].keys() == {'knn-v1'}
+  row = result['rows'][1]
+  assert (row['method'], row['steps'], row['note'], row['seeds']) == ('mae', 2, 'a remark', [0])
+  metrics = [json.loads(x) for x in (folder / 'mae-0' / 'metrics.jsonl').read_text().splitlines()]
+  losses = [[line['step'], line['loss']] for line in metrics if 'loss' in line]
+  assert row['curves']['loss'] == losses and len(losses) == 2
+  assert row['curves']['rankme'] and row['curves'].keys() == {'loss', 'rankme'}
+  assert {f'knn-v1/{kind}' for kind in ('learned', 'random', 'raw')} <= row['mean'].keys()
+  capsys.readouterr()
+  again = command('--seeds=0')['rows'][1]  # the run is done
+  assert again['params_sha256'] == row['params_sha256'] and not again['curves']
+  assert 'step 1/2' not in capsys.readouterr().out
+
+
+def test_discover_and_dense_read_a_run(script, folder):
+  pictures, found = folder / 'pictures', folder / 'found.json'
+  words = f'--workdir={folder / "mae-0"}', '--scenes=3', f'--pictures={pictures}', f'--out={found}'
+  script('discover', *words)
+  rows = json.loads(found.read_text())['discovery']
+  assert len(rows) == 1 + 3 * 3 * 2 and 'lost/learned/centred' in rows
+  assert all(0 <= row['corloc'] <= 1 for row in rows.values())
+  with Image.open(pictures / 'discovery.png') as picture:
+    assert picture.width > 3 * 48
+
+  rng = np.random.default_rng(0)
+  # Left is dark and the table, right is bright and an object.
+  label = np.tile(np.repeat(np.uint8([1, 30]), 12), (4, 24, 1))
+  images = (rng.integers(0, 60, (4, 24, 24, 3)) + 150 * (label == 30)[..., None]).astype(np.uint8)
+  data, out = folder / 'tabletop.npz', folder / 'dense.json'
+  np.savez(data, train_rgb=images, train_label=label, test_rgb=images, test_label=label)
+  script('dense', f'--workdir={folder / "mae-0"}', f'--data={data}', '--name=x', f'--out={out}')
+  dense = json.loads(out.read_text())
+  kinds = {name.split('/')[1] for name in dense['dense']}
+  assert kinds == {'learned', 'random', 'raw'} and dense['images']['test'] == [4, 24, 24, 3]
+  raw = [row for name, row in dense['dense'].items() if name.endswith('/raw')]
+  assert all(row['miou'] > 0.9 for row in raw), raw
+  assert dense['most frequent class everywhere']['miou'] < 0.5
+  with pytest.raises(InputError, match='absent.npz: there is no such file'):
+    script('dense', f'--workdir={folder / "mae-0"}', '--data=absent.npz', '--name=x')
