@@ -33,19 +33,26 @@ def get_config(preset='cora'):
     name='gat', dim=512, heads=4, last_heads=4, last_concat=True, activation='prelu', drop=0.2,
     attention_drop=0.1,
   )  # fmt: skip
-  gin = dict(name='gin', mlp_norm=True, pool='max')
-  node = dict(level='node', mask_ratio=0.5, replace=0.05, gamma=3.0, drop_edges=0.0, decoder='gat')
+  gin = dict(name='gin', mlp_norm=True, pool='max', activation='prelu', drop=0.2)
+  node = dict(
+    level='node', mask_ratio=0.5, replace=0.05, gamma=3.0, drop_edges=0.0, decoder='gat',
+    decoder_drop=0.2, decoder_attention_drop=0.1,
+  )  # fmt: skip
   whole = node | dict(level='graph', replace=0.0, gamma=1.0, decoder='gin')
   return ConfigDict(
     {
       'cora': dict(
-        encoder=gat, batch_size=1, epochs=1500, optim=_common.adam(1e-3, 2e-4), method=node
+        encoder=gat,
+        batch_size=1,
+        epochs=1500,
+        optim=_common.adam(1e-3, 2e-4) | dict(schedule='cosine'),
+        method=node,
       ),
       'citeseer': dict(
         encoder=gat | dict(heads=2, last_heads=2),
         batch_size=1,
         epochs=300,
-        optim=_common.adam(1e-3, 2e-5),
+        optim=_common.adam(1e-3, 2e-5) | dict(schedule='cosine'),
         method=node | dict(replace=0.1, gamma=1.0),
       ),
       'graphs': dict(
@@ -81,8 +88,9 @@ def make(config, nets):
   def decoder(width):
     made = models.get_config(config.decoder)
     made.update(
-      dim=width, depth=1, heads=1, last_heads=1, activation='none', norm='', last_activation=False
-    )
+      dim=width, depth=1, heads=1, last_heads=1, activation='none', norm='', last_activation=False,
+      drop=config.decoder_drop, attention_drop=config.decoder_attention_drop, mlp_norm=True,
+    )  # fmt: skip
     return models.make(made, dtype=jnp.float32)
 
   def linear(width):
