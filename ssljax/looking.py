@@ -78,13 +78,13 @@ def grid_of(config, images) -> tuple[int, int]:
 def at_size(config, images) -> np.ndarray:
   """Images as uint8 [N, side, side, C] that the encoder can look at.
 
-  Square ones stay as they are up to twice the size that it is trained on, for more patches show
+  Square ones stay as they are up to three times the size it is trained on, for more patches show
   more; others are brought to that size.
   """
   views = image.main(config.method.views)
   height, width = images.shape[1:3]
   fits = height == width and height % config.encoder.patch_size == 0
-  if fits and views.size <= height <= 2 * views.size:
+  if fits and views.size <= height <= 3 * views.size:
     return images
   shown = image.to_display(jax.jit(image.prepare, static_argnums=1)(images, _frozen(views)), views)
   return np.asarray(jnp.round(255 * shown), np.uint8)

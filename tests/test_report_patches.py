@@ -96,7 +96,9 @@ def test_a_run_with_a_vit_is_looked_at():
   large = images.repeat(2, 1).repeat(2, 2)
   assert looking.at_size(c, large) is large
   assert looking.at_size(c, wide).shape == images.shape
-  assert looking.at_size(c, large.repeat(2, 1).repeat(2, 2)).shape == images.shape
+  assert (
+    looking.at_size(c, large.repeat(2, 1).repeat(2, 2)).shape == images.shape
+  )  # four times as large
   shown, numbers = looking.look(c, state, run.mesh, images, cls)
   assert [x.shape[1] for x in shown.values()] == [5, 3, 3]
   assert all(len(x) == 8 and x.min() >= 0 and x.max() <= 1 for x in shown.values())
