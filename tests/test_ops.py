@@ -148,3 +148,23 @@ def test_project_is_the_product_and_its_gradients():
   flat = x.reshape(6, 5), g.reshape(6, 4)
   for array, wanted in zip(found, (x @ kernel, g @ kernel.T, flat[0].T @ flat[1]), strict=True):
     np.testing.assert_allclose(array, wanted, rtol=1e-12)
+
+
+def test_products_by_edge_are_sums_and_scalings():
+  a, b = (rng(seed).normal(size=(2, 6, 3, 5)) for seed in (0, 1))
+  g, weights = (rng(seed).normal(size=(2, 6, 3)) for seed in (2, 3))
+  with jax.enable_x64(True):
+    inner, pull = jax.vjp(ops.inner, *map(jnp.asarray, (a, b)))
+    scaled, pull_scale = jax.vjp(ops.scale, jnp.asarray(a), jnp.asarray(weights))
+    found = [inner, *pull(jnp.asarray(g)), scaled, *pull_scale(jnp.asarray(b))]
+  wide = weights[..., None]
+  wanted = [
+    (a * b).sum(-1),
+    g[..., None] * b,
+    g[..., None] * a,
+    a * wide,
+    b * wide,
+    (a * b).sum(-1),
+  ]
+  for array, expected in zip(found, wanted, strict=True):
+    np.testing.assert_allclose(array, expected, rtol=1e-12, atol=1e-12)
