@@ -47,9 +47,22 @@ def comparison(path):
     '',
     *table(head, rows),
     *(f'- {row["method"]}: {row["note"]}' for row in result['rows'] if row.get('note')),
+    *(f'- {row["method"]}: {went(row["curves"])}' for row in result['rows'] if row.get('curves')),
     '',
   ]
   return '\n'.join(lines)
+
+
+def went(curves, points=5):
+  """'rankme 8.1, 12.0, 14.2 (steps 100, 200, 300)' of each curve, evenly thinned."""
+  said = []
+  for name, curve in curves.items():
+    places = sorted({round(i * (len(curve) - 1) / (points - 1)) for i in range(points)})
+    steps, values = zip(*(curve[i] for i in places), strict=True)
+    said.append(
+      f'{name} {", ".join(f"{v:.3g}" for v in values)} (steps {", ".join(map(str, steps))})'
+    )
+  return '; '.join(said)
 
 
 def benchmark(path):
