@@ -76,7 +76,7 @@ def vit_small(batch=16, repeat=5):
   }
 
 
-def mae_step(batch=8, repeat=4):
+def mae_step(batch=16, repeat=3):
   """A step of MAE with the encoder on a quarter of the patches, and on all of them but one."""
   import jax
 
