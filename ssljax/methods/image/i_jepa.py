@@ -74,7 +74,7 @@ def get_config(preset='imagenet'):
         encoder=dict(name='vit_micro', patch_size=4, **vit),
         batch_size=256,
         epochs=40,
-        optim=dict(name='adamw', learning_rate=1e-3, warmup_fraction=0.1, weight_decay=0.04),
+        optim=dict(name='adamw', learning_rate=3e-3, warmup_fraction=0.1, weight_decay=0.04),
         method=common
         | dict(momentum=0.99, predictor_dim=32, predictor_depth=2, predictor_heads=2)
         | dict(views=image.get_config(32, **crop)),
