@@ -11,7 +11,7 @@ from ssljax.ops._check import as_float, check_shape
 from ssljax.ops._normalize import l2_normalize
 
 
-def kmeans(x, k, *, rng=None, init=None, iters=10, spherical=False, chunk_size=512):
+def kmeans(x, k, *, rng=None, init=None, iters=10, spherical=False, chunk_size=256):
   """Lloyd's k-means: `iters` times every row joins its nearest centroid, which moves to their mean.
 
     a_i = argmin_j |x_i - c_j|^2,  c_j = mean of the x_i with a_i = j
@@ -66,7 +66,7 @@ def _lloyd(x, centroids, *, iters, spherical, chunk):
   size = -(-rows // count)
   # Block b is rows b, b + count, ...: on a mesh every device has a share of each block.
   padded = jnp.pad(x, ((0, count * size - rows), (0, 0)))
-  blocks = padded.reshape(size, count, -1).swapaxes(0, 1)
+  blocks = padded.reshape(size, count, -1)
   # Distances do not change when all moves, and lose fewer digits around the origin.
   origin = 0.0 if spherical else jnp.mean(x, axis=0)
   # In the type of the scores: a minimum of integers is slower on CPU. Exact up to 2^24 clusters.
@@ -77,13 +77,14 @@ def _lloyd(x, centroids, *, iters, spherical, chunk):
     c = centroids - origin
     half = 0.0 if spherical else jnp.sum(c * c, axis=1, keepdims=True) / 2
 
-    def block(q):
+    def block(b):
+      q = lax.dynamic_index_in_dim(blocks, b, axis=1, keepdims=False)
       # Centroids by rows: reductions over the leading axis are vectorised on CPU. And the argmax
       # is two plain ones: XLA's own is not.
       s = jnp.matmul(c, (q - origin).T, precision=lax.Precision.HIGHEST) - half
       return jnp.min(jnp.where(s == jnp.max(s, axis=0), ids, k - 1), axis=0)
 
-    return lax.map(block, blocks).astype(jnp.int32).T.reshape(-1)[:rows]
+    return lax.map(block, jnp.arange(count)).astype(jnp.int32).T.reshape(-1)[:rows]
 
   def update(_, centroids):
     assignment = assign(centroids)
