@@ -43,9 +43,9 @@ def patches(run):
   titles = ['image', *(f'head {i + 1}' for i in range(heads)), 'PCA', 'its foreground']
   tiles = np.concatenate([attention, colours[:, 1:]], axis=1)[:6]
   figure = Figure(figsize=(2 * len(titles) * 0.9, 3.1), layout='constrained')
-  data = run.config.data.get('path') or run.config.data.name
+  data = pathlib.Path(run.config.data.get('path') or run.config.data.name).stem
   figure.suptitle(
-    f'{run.config.method.name}, {run.step} steps on {pathlib.Path(data).stem}: what the class token '
+    f'{run.config.method.name}, {run.step} steps on {data}: what the class token '
     'attends to in the last block, and principal components of the patches'
   )
   halves = figure.subfigures(1, 2)
