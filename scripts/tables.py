@@ -38,11 +38,14 @@ def comparison(path):
   head = ['method', 'encoder', 'steps']
   head += [f'{p} {w}' for p in protocols for w in ('learned', 'random', 'raw')] + ['minutes']
   counts = sorted({len(row['seeds']) for row in result['rows']}, reverse=True)
-  seeds = ' or '.join(str(n) for n in counts)
+  seeds = 'one seed'
+  if counts != [1]:
+    several = ' or '.join(map(str, counts))
+    seeds = f'mean ± standard deviation where there are several of {several} seeds'
   lines = [
     f'**{result["title"]}**',
     '',
-    f'Accuracy in %, mean ± standard deviation where there are several of {seeds} seeds; '
+    f'Accuracy in %, {seeds}; '
     f'{result["device_count"]} {result["device"]} device; from `{path.relative_to(ROOT)}`.',
     '',
     *table(head, rows),

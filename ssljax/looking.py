@@ -5,6 +5,7 @@ see = looking.make(run.config, run.train_state, run.program.mesh)
 found = see(images)  # uint8 [N, H, W, C]; 'tokens', 'layers', 'qkv' as models/vit.py has them
 """
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -20,6 +21,7 @@ from ssljax.report import patches
 
 ROWS = 8  # images shown
 MEASURED = 64  # images that a number for a block is the mean of
+PATCHES = 576  # of an image shown larger than in training: attention costs their square
 
 
 def has_patches(config) -> bool:
@@ -75,19 +77,23 @@ def grid_of(config, images) -> tuple[int, int]:
   return tuple(side // config.encoder.patch_size for side in images.shape[1:3])
 
 
-def at_size(config, images) -> np.ndarray:
-  """Images as uint8 [N, side, side, C] that the encoder can look at.
-
-  Square ones stay as they are up to three times the size it is trained on, for more patches show
-  more; others are brought to that size.
-  """
+def at_view_size(config, images) -> np.ndarray:
+  """Images as uint8 [N, size, size, C], of the size that the encoder is trained on."""
   views = image.main(config.method.views)
-  height, width = images.shape[1:3]
-  fits = height == width and height % config.encoder.patch_size == 0
-  if fits and views.size <= height <= 3 * views.size:
+  if images.shape[1:3] == (views.size, views.size):
     return images
   shown = image.to_display(jax.jit(image.prepare, static_argnums=1)(images, _frozen(views)), views)
   return np.asarray(jnp.round(255 * shown), np.uint8)
+
+
+def at_best_size(config, images) -> np.ndarray:
+  """Square images as they are where they have more patches than in training, for those show more:
+  up to three times the side, and PATCHES. Others at the size of training."""
+  size, (height, width) = image.main(config.method.views).size, images.shape[1:3]
+  fits = height == width and height % config.encoder.patch_size == 0
+  if fits and size < height <= 3 * size and math.prod(grid_of(config, images)) <= PATCHES:
+    return images
+  return at_view_size(config, images)
 
 
 def _frozen(views):
@@ -100,25 +106,31 @@ def look(config, train_state, mesh, images, features) -> tuple[dict, dict]:
   """What a report shows of a ViT: ({title: [n, k, H, W, C] in [0, 1]}, {name: [depth]}).
 
   images: uint8 [N, H, W, C]; features: [N, D] of the same, by which an image's neighbour is found.
+  The numbers are of images at the size of training, as in the paper.
   """
-  images = at_size(config, images[:MEASURED])
-  grid = grid_of(config, images)
   see = make(config, train_state, mesh)
-  found = see(images)
+  measured, shown = (f(config, images[:MEASURED]) for f in (at_view_size, at_best_size))
+  found = see(measured)
   numbers = {
     name: np.asarray(values)
     for name, values in cl_vs_mim.by_depth(
-      found['layers'], found['qkv'], grid, patch_size=config.encoder.patch_size
+      found['layers'],
+      found['qkv'],
+      grid_of(config, measured),
+      patch_size=config.encoder.patch_size,
     ).items()
     if np.isfinite(values).all()
   }
-  shown = patches.pictures(
-    images,
+  if shown.shape != measured.shape:
+    read = lambda out: {'tokens': out['tokens'], 'qkv': out['qkv'][-1:]}  # noqa: E731
+    found = make(config, train_state, mesh, read, batch_size=ROWS)(shown)
+  pictures = patches.pictures(
+    shown,
     found['tokens'],
     found['qkv'][-1] if found['qkv'] else None,
-    grid,
-    features=features[: len(images)],
+    grid_of(config, shown),
+    features=features[: len(shown)],
     class_token=config.encoder.class_token,
     rows=ROWS,
   )
-  return shown, numbers
+  return pictures, numbers

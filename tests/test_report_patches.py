@@ -93,18 +93,25 @@ def test_a_run_with_a_vit_is_looked_at():
   np.testing.assert_allclose(see(images[8:])[0], seen[8:], rtol=1e-4, atol=1e-5)
   wide = np.concatenate([images, images], axis=2)
   assert see(wide)[0].shape == (12, 8 * 16, 64) and looking.grid_of(c, wide) == (8, 16)
+  by_block = looking.make(c, state, run.mesh, lambda out: out['layers'])(images[:8])
+  for i, tokens in enumerate(by_block, 1):  # the class token is not of the patches
+    np.testing.assert_allclose(embedded[f'block_{i}'], tokens[:, 1:].mean(1), rtol=1e-4, atol=1e-5)
+  assert not np.allclose(embedded['block_1'], embedded['block_2'], atol=1e-2)
   large = images.repeat(2, 1).repeat(2, 2)
-  assert looking.at_size(c, large) is large
-  assert looking.at_size(c, wide).shape == images.shape
-  assert (
-    looking.at_size(c, large.repeat(2, 1).repeat(2, 2)).shape == images.shape
-  )  # four times as large
+  assert looking.at_best_size(c, large) is large
+  for other in (wide, large.repeat(2, 1).repeat(2, 2)):  # not square; four times the side
+    assert looking.at_best_size(c, other).shape == images.shape
   shown, numbers = looking.look(c, state, run.mesh, images, cls)
   assert [x.shape[1] for x in shown.values()] == [5, 3, 3]
   assert all(len(x) == 8 and x.min() >= 0 and x.max() <= 1 for x in shown.values())
   assert {name: len(x) for name, x in numbers.items()} == dict.fromkeys(
     ('attention_distance', 'attention_nmi', 'high_frequency'), 2
   )
+  larger, measured = looking.look(c, state, run.mesh, large, cls)
+  assert [x.shape[2] for x in larger.values()][:2] == [2 * images.shape[1]] * 2
+  _, wanted = looking.look(c, state, run.mesh, looking.at_view_size(c, large), cls)
+  for name, values in wanted.items():  # numbers are those of the size of training
+    np.testing.assert_allclose(measured[name], values, rtol=1e-5)
   resnet = config.get_config('simclr,digits')
   assert looking.has_patches(c) and not looking.has_patches(resnet)
   with pytest.raises(InputError, match='encoder is resnet10, wanted a ViT'):

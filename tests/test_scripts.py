@@ -11,6 +11,7 @@ from PIL import Image
 from ssljax.errors import InputError
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+OTHER = {'method': 'other', 'mean': {}, 'seeds': [0]}
 TINY = (
   '--config.steps=2', '--config.batch_size=8', '--config.eval_every=1', '--config.log_every=1',
   '--config.data.train_size=16', '--config.data.test_size=16', '--config.encoder.depth=1',
@@ -19,36 +20,35 @@ TINY = (
 )  # fmt: skip
 
 
-@pytest.fixture
-def script(monkeypatch):
-  """(name, words of the command line) -> runs it in this process."""
-
-  def call(name, *words):
-    spec = importlib.util.spec_from_file_location(name, ROOT / 'scripts' / f'{name}.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.setattr('sys.argv', [f'{name}.py', *map(str, words)])
+def script(name, *words):
+  """Runs a script with these words on its command line, in this process."""
+  spec = importlib.util.spec_from_file_location(name, ROOT / 'scripts' / f'{name}.py')
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr('sys.argv', [f'{name}.py', *map(str, words)])
     module.run(None)
 
-  return call
+
+def compare(folder, *words):
+  out = folder / 'compared.json'
+  given = '--methods=mae', '--data=scenes,preset=tiny', f'--runs={folder}', f'--out={out}'
+  script('compare', *given, *words, '--', *TINY)
+  return json.loads(out.read_text())
 
 
 @pytest.fixture(scope='module')
-def folder(tmp_path_factory):
-  return tmp_path_factory.mktemp('scripts')
+def compared(tmp_path_factory):
+  """(folder of the run mae-0, what scripts/compare.py wrote)."""
+  folder = tmp_path_factory.mktemp('scripts')
+  (folder / 'compared.json').write_text(json.dumps({'rows': [OTHER]}))
+  words = '--seeds=0', '--curves=rankme,loss,absent', '--note_mae=a remark'
+  return folder, compare(folder, *words)
 
 
-def test_compare_keeps_rows_and_curves(script, folder, capsys):
-  def command(*words):
-    given = '--methods=mae', '--data=scenes,preset=tiny', f'--runs={folder}', f'--out={out}'
-    script('compare', *given, *words, '--', *TINY)
-    return json.loads(out.read_text())
-
-  out = folder / 'compared.json'
-  other = {'method': 'other', 'mean': {}, 'seeds': [0]}
-  out.write_text(json.dumps({'rows': [other]}))
-  result = command('--seeds=0', '--curves=rankme,loss,absent', '--note_mae=a remark')
-  assert result['rows'][0] == other and result['protocols'].keys() == {'knn-v1'}
+def test_compare_keeps_rows_and_curves(compared, capsys):
+  folder, result = compared
+  assert result['rows'][0] == OTHER and result['protocols'].keys() == {'knn-v1'}
   row = result['rows'][1]
   assert (row['method'], row['steps'], row['note'], row['seeds']) == ('mae', 2, 'a remark', [0])
   metrics = [json.loads(x) for x in (folder / 'mae-0' / 'metrics.jsonl').read_text().splitlines()]
@@ -56,13 +56,13 @@ def test_compare_keeps_rows_and_curves(script, folder, capsys):
   assert row['curves']['loss'] == losses and len(losses) == 2
   assert row['curves']['rankme'] and row['curves'].keys() == {'loss', 'rankme'}
   assert {f'knn-v1/{kind}' for kind in ('learned', 'random', 'raw')} <= row['mean'].keys()
-  capsys.readouterr()
-  again = command('--seeds=0')['rows'][1]  # the run is done
+  again = compare(folder, '--seeds=0')['rows'][1]  # the run is done
   assert again['params_sha256'] == row['params_sha256'] and not again['curves']
   assert 'step 1/2' not in capsys.readouterr().out
 
 
-def test_discover_and_dense_read_a_run(script, folder):
+def test_discover_and_dense_read_a_run(compared):
+  folder, _ = compared
   pictures, found = folder / 'pictures', folder / 'found.json'
   words = f'--workdir={folder / "mae-0"}', '--scenes=3', f'--pictures={pictures}', f'--out={found}'
   script('discover', *words)

@@ -17,6 +17,7 @@ def layer_norm(epsilon, dtype, name):
 
 
 def linear(features, dtype, name, **options):
+  """A layer of x W + b; W's gradient is that of `ops.project`, for deep networks on CPUs."""
   return nn.Dense(
     features, dtype=dtype, kernel_init=xavier, dot_general=_product, name=name, **options
   )
