@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 
+import benchmark_gpu
 import benchmark_graphs
 import benchmark_vit
 
@@ -425,7 +426,7 @@ def queue(size=65536, small=256, width=128, repeat=3):
   }
 
 
-PARTS = (
+ON_CPU = (
   {
     f.__name__: f
     for f in (
@@ -445,12 +446,13 @@ PARTS = (
   | benchmark_graphs.PARTS
   | benchmark_vit.PARTS
 )
+PARTS = ON_CPU | benchmark_gpu.PARTS
 
 
 def main():
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('--out', type=pathlib.Path, required=True)
-  parser.add_argument('--only', default=','.join(PARTS))
+  parser.add_argument('--only', default=','.join(ON_CPU))
   parser.add_argument('--part', choices=PARTS, help='used by the script itself')
   args = parser.parse_args()
   if args.part:

@@ -28,6 +28,7 @@ def command_line():
   parser.add_argument('--batch_size', type=int, default=512)
   parser.add_argument('--compute_dtype', default='bfloat16')
   parser.add_argument('--trial_steps', type=int, default=60)
+  parser.add_argument('--protocols', default='knn-v1')
   parser.add_argument('--runs', required=True, type=pathlib.Path)
   parser.add_argument('--out', required=True, type=pathlib.Path)
   return parser.parse_args()
@@ -54,8 +55,8 @@ def learn(args, method):
   images = args.minutes * 60 * speed(args, method)
   c = settings(args, method)
   c.steps = max(round(images / args.batch_size), 1)
-  c.update(checkpoint_every=max(c.steps // 4, 1))
-  c.eval.protocols = ('knn-v1', 'linear-v1')
+  c.update(checkpoint_every=max(c.steps // 4, 1), report=False)
+  c.eval.protocols = tuple(args.protocols.split(','))
   c.eval.train_examples = 50000
   c.eval.baselines = ('random',)
   summary = train.train(c, args.runs / method)
@@ -78,7 +79,7 @@ def run(_):
       'command': shlex.join(['python', 'scripts/gpu_cifar10.py', *sys.argv[1:]]),
       'compute_dtype': args.compute_dtype,
       'versions': runtime.versions(),
-      'protocols': {name: protocols.describe(name) for name in ('knn-v1', 'linear-v1')},
+      'run_protocols': {name: protocols.describe(name) for name in args.protocols.split(',')},
       'runs': found,
     }
     workdir.write_json(args.out, result)

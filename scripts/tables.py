@@ -10,6 +10,7 @@ import pathlib
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+WITHOUT_RAW = 'learned', 'random'
 BEGIN, END = '<!-- results -->\n', '<!-- /results -->'
 
 
@@ -84,6 +85,34 @@ def benchmark(path):
     )
     rows.append([part['what'], figures, part['wanted']])
   return '\n'.join(lines + table(['what', 'measured', 'wanted'], rows))
+
+
+def timed(path):
+  """The table of scripts/gpu_cifar10.py."""
+  result = json.loads(path.read_text())
+  protocols = list(result['run_protocols'])
+  lines = [
+    f'**{result["title"]}**',
+    '',
+    f'Accuracy in %, one seed; {result["compute_dtype"]}, jax {result["versions"]["jax"]}; minutes '
+    f'of training, without compiling and evaluation; from `{path.relative_to(ROOT)}`.',
+    '',
+  ]
+  rows = [
+    [
+      run['method'],
+      f'{run["minutes"]:g}',
+      f'{run["steps"]:,} x {run["batch_size"]}',
+      f'{run["images_per_second"]:,.0f}',
+      f'{run["peak_memory_bytes"] / 2**30:.1f}',
+      *(f'{100 * run["metrics"][f"{p}/{w}"]:.1f}' for p in protocols for w in WITHOUT_RAW),
+    ]
+    for run in result['runs']
+  ]
+  head = ['method', 'minutes', 'steps x images', 'images/s', 'peak GiB']
+  head += [f'{p} {w}' for p in protocols for w in WITHOUT_RAW]
+  notes = [f'- {run["method"]}: {run["note"]}' for run in result['runs'] if run.get('note')]
+  return '\n'.join([*lines, *table(head, rows), *notes, ''])
 
 
 def reduction(path):
@@ -240,6 +269,7 @@ def main():
     makers = {
       'parts': benchmark,
       'protocols': comparison,
+      'run_protocols': timed,
       'sets': reduction,
       'clusters': clusters,
       'edits': copies,

@@ -4,6 +4,9 @@ import math
 
 from jax.extend import core
 
+# cuDNN's attention: how many products [T, S] its formula has, not those it computes again.
+CUDNN = {'dot_product_attention_fwd_wrapper': 2, 'dot_product_attention_bwd_wrapper': 4}
+
 
 def count(jaxpr: core.Jaxpr) -> float:
   """FLOPs of the matrix products and convolutions of a jaxpr, two for each multiply-add.
@@ -31,6 +34,9 @@ def _of(eqn):
     taps = math.prod(kernel[i] for i in numbers.rhs_spec[1:])  # of one output, all its inputs
     # Between the rows and columns of an input that is spread out there is nothing to multiply.
     return 2.0 * eqn.outvars[0].aval.size * taps / math.prod(params['lhs_dilation'])
+  if name in CUDNN:
+    (*_, tokens, heads, width), others = (v.aval.shape for v in eqn.invars[:2])
+    return CUDNN[name] * 2.0 * math.prod(others[:-3]) * tokens * others[-3] * heads * width
   inside = [count(j) for j in _jaxprs(params)]
   if name == 'cond':
     return max(inside, default=0.0)

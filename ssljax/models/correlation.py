@@ -11,6 +11,7 @@ from ssljax.errors import InputError
 from ssljax.models.positions import sincos_positions
 from ssljax.models.transformer import Mlp, layer_norm, linear
 from ssljax.net import Net, from_linen
+from ssljax.ops import attend
 
 
 def correlation_decoder(*, dim=512, heads=16) -> Net:
@@ -51,7 +52,7 @@ class CorrelationDecoder(nn.Module):
     # The queries are those of all exemplars.
     q = jnp.broadcast_to(q[:, None], (*t.shape[:2], *q.shape[1:]))
     flat = (y.reshape(-1, *y.shape[2:]) for y in (q, split(k), split(v)))
-    y = jax.nn.dot_product_attention(*flat).reshape(*t.shape[:2], -1, self.dim)
+    y = attend(*flat).reshape(*t.shape[:2], -1, self.dim)
     x = x[:, None] + dense(self.dim, 'proj')(y)
     x = x + Mlp(4 * self.dim, name='mlp')(norm('norm2')(x))
     return dense(2, 'pred')(norm('norm')(x)[:, :, 1:])

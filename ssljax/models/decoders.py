@@ -3,7 +3,6 @@
 import math
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from ssljax.models.conv import Conv
@@ -11,7 +10,7 @@ from ssljax.models.norm import BatchNorm
 from ssljax.models.positions import rope_axial_angles, rotate, sincos_positions
 from ssljax.models.transformer import Attention, Block, Mlp, layer_norm, linear, token_init
 from ssljax.net import Net, from_linen
-from ssljax.ops import restore_tokens
+from ssljax.ops import attend, restore_tokens
 
 
 def mae_decoder(*, num_patches, patch_dim, dim=512, depth=8, heads=16, layer_norm_eps=1e-6) -> Net:
@@ -116,7 +115,7 @@ class CrossAttention(nn.Module):
       return z.reshape(*z.shape[:2], self.heads, -1)
 
     q, k = rotate(split(dense('q')(x)), angles), rotate(split(dense('k')(y)), angles)
-    z = jax.nn.dot_product_attention(q, k, split(dense('v')(y)))
+    z = attend(q, k, split(dense('v')(y)))
     return dense('proj')(z.reshape(x.shape))
 
 

@@ -1,11 +1,11 @@
 """Patches read at given places, with what they attend to."""
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from ssljax.models.transformer import layer_norm, linear
 from ssljax.net import Net, from_linen
+from ssljax.ops import attend
 
 
 def sampled_attention(heads) -> Net:
@@ -33,6 +33,6 @@ class SampledAttention(nn.Module):
     def split(y):
       return y.reshape(n, -1, self.heads, dim // self.heads)
 
-    y = jax.nn.dot_product_attention(split(weights @ q), split(k), split(v))
+    y = attend(split(weights @ q), split(k), split(v))
     y = linear(dim, x.dtype, 'proj')(y.reshape(n, -1, dim))
     return layer_norm(1e-6, x.dtype, 'norm2')(y + weights @ x)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssljax.models.positions import rotate
-from ssljax.ops import project
+from ssljax.ops import attend, project
 
 xavier = nn.initializers.xavier_uniform()
 token_init = nn.initializers.normal(0.02)
@@ -73,7 +73,7 @@ class Attention(nn.Module):
     if angles is not None:
       still = length - _tokens(angles, dim // self.heads)
       q, k = (jnp.concatenate([t[:, :still], rotate(t[:, still:], angles)], 1) for t in (q, k))
-    y = jax.nn.dot_product_attention(q, k, v).reshape(x.shape)
+    y = attend(q, k, v).reshape(x.shape)
     y = linear(dim, x.dtype, 'proj')(y)
     return y, (q, k, v)
 

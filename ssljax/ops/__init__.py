@@ -1,5 +1,6 @@
 """Small pure functions that losses, augmentations and methods share."""
 
+from ssljax.ops._attention import attend
 from ssljax.ops._blocks import block_mask
 from ssljax.ops._check import as_float, check_shape
 from ssljax.ops._eigen import leading_eigenvectors
@@ -41,6 +42,7 @@ __all__ = [
   'aggregate',
   'are_joined',
   'as_float',
+  'attend',
   'at_nodes',
   'block_mask',
   'block_size',
