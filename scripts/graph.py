@@ -46,7 +46,7 @@ def tu(name):
   return ('--config.data.path={data}/tu_graphs.npz', f'--config.data.set={name}')
 
 
-PUBLIC, RANDOM, SVM = 'node-public-v1', 'node-random-v1', 'graph-svm-v1'
+PUBLIC, RANDOM, SVM = 'node-public-v1', 'node-random-v1', 'graph-svm-v2'
 OWN = ('--config.eval.feature=logits', "--config.eval.baselines=('random',)")
 MULTI_LABEL = {
   'classifier': 'one logistic regression (liblinear) for each label, as in DeepWalk and node2vec',
@@ -66,6 +66,7 @@ ROWS = (
   Row('mvgrl', 'cora', 'cora', PUBLIC, 86.8, 'MVGRL'),
   Row('bgrl', 'cora', 'cora', RANDOM, None, ''),
   Row('graphmae', 'cora', 'cora', PUBLIC, 84.2, 'GraphMAE'),
+  Row('graphmae', 'citeseer', 'citeseer', PUBLIC, 73.4, 'GraphMAE'),
   Row('bandana', 'cora', 'cora', PUBLIC, 84.6, 'Bandana'),
   Row('vgae', 'cora', 'cora', PUBLIC, None, '', AS_IT_IS),
   Row('vgae', 'cora links', 'cora', 'link-v1', KIPF, 'VGAE', (*AS_IT_IS, HOLD_OUT)),
@@ -78,10 +79,15 @@ ROWS = (
   Row('graphcl', 'MUTAG', 'graphs', SVM, 86.8, 'GraphCL', tu('MUTAG')),
   Row('graphcl', 'PROTEINS', 'graphs', SVM, 74.4, 'GraphCL', tu('PROTEINS')),
   Row('graphcl', 'IMDB-B', 'graphs', SVM, 71.1, 'GraphCL', tu('IMDBBINARY')),
+  Row('graphcl', 'NCI1', 'graphs', SVM, 77.9, 'GraphCL', tu('NCI1')),
   Row('infograph', 'MUTAG', 'graphs', SVM, None, '', tu('MUTAG')),
   Row('infograph', 'PROTEINS', 'graphs', SVM, None, '', tu('PROTEINS')),
   Row('mvgrl', 'MUTAG', 'graphs', SVM, 89.7, 'MVGRL', tu('MUTAG')),
+  Row('mvgrl', 'IMDB-B', 'graphs', SVM, 74.2, 'MVGRL', tu('IMDBBINARY')),
   Row('graphmae', 'MUTAG', 'mutag', SVM, 88.2, 'GraphMAE', tu('MUTAG')),
+  Row('graphmae', 'PROTEINS', 'graphs', SVM, 75.3, 'GraphMAE', tu('PROTEINS')),
+  Row('graphmae', 'IMDB-B', 'imdb', SVM, 75.5, 'GraphMAE', tu('IMDBBINARY')),
+  Row('graphmae', 'NCI1', 'nci1', SVM, 80.4, 'GraphMAE', tu('NCI1')),
 )
 
 

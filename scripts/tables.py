@@ -79,12 +79,16 @@ def benchmark(path):
   rows = []
   for part in result['parts'].values():
     figures = ', '.join(
-      f'{name} {value:.3g}' if isinstance(value, float) else f'{name} {value:,}'
-      for name, value in part.items()
-      if isinstance(value, int | float)
+      f'{name} {readable(value)}' for name, value in part.items() if isinstance(value, int | float)
     )
     rows.append([part['what'], figures, part['wanted']])
   return '\n'.join(lines + table(['what', 'measured', 'wanted'], rows))
+
+
+def readable(value):
+  """Whole numbers, and numbers of four to nine digits, with commas."""
+  whole = isinstance(value, int) or 1e3 <= abs(value) < 1e9
+  return f'{value:,.0f}' if whole else f'{value:.3g}'
 
 
 def timed(path):

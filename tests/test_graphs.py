@@ -216,7 +216,7 @@ def test_a_run_from_data_to_embeddings(arg, packs, tmp_path, capsys):
   main.main([*run, *flags])
   summary = json.loads((tmp_path / 'run' / 'summary.json').read_text())
   found = [n for n in summary['metrics'] if n.endswith('/learned')]
-  wanted = {'graph-svm-v1'} if packs else {'node-public-v1', 'node-random-v1'}
+  wanted = {'graph-svm-v2'} if packs else {'node-public-v1', 'node-random-v1'}
   assert {n.removesuffix('/learned') for n in found} == wanted  # those that fit, not told
   assert found and all(n.replace('learned', 'raw') in summary['metrics'] for n in found)
   assert (tmp_path / 'run' / 'report.html').stat().st_size > 10_000
@@ -549,7 +549,7 @@ def test_probes_find_what_is_there():
   good, bad = np.eye(4)[y] + 0.1 * rng.normal(size=(200, 4)), rng.normal(size=(200, 4))
   order = rng.permutation(200)
   split = dict(zip(('train', 'val', 'test'), np.split(order, [40, 80]), strict=True))
-  for name in ('node-public-v1', 'node-random-v1', 'graph-svm-v1'):
+  for name in ('node-public-v1', 'node-random-v1', 'graph-svm-v2'):
     assert probes.run(good, y, split, [name])[name] > 0.95, name
     assert probes.run(bad, y, split, [name])[name] < 0.5, name
   with pytest.raises(InputError, match='needs a split'):

@@ -7,6 +7,7 @@ import pytest
 
 from ssljax import ops
 from ssljax.errors import InputError
+from ssljax.ops import _attention
 
 rng = np.random.default_rng
 
@@ -168,3 +169,20 @@ def test_products_by_edge_are_sums_and_scalings():
   ]
   for array, expected in zip(found, wanted, strict=True):
     np.testing.assert_allclose(array, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize('tokens, others', [(5, 5), (4, 7), (7, 4)])
+def test_attention_with_one_token_more_is_the_same(tokens, others):
+  """In value and gradients; what is put where cuDNN needs an even number must not be seen."""
+  keys = jax.random.split(jax.random.key(0), 3)
+  qkv = [
+    jax.random.normal(k, (2, n, 3, 8)) for k, n in zip(keys, (tokens, others, others), strict=True)
+  ]
+
+  def both(attend):
+    loss = lambda *x: jnp.sum(jnp.sin(attend(*x)))  # noqa: E731
+    return attend(*qkv), *jax.grad(loss, argnums=(0, 1, 2))(*qkv)
+
+  even = both(lambda *x: _attention._even(*x, 'xla'))
+  for found, wanted in zip(even, both(ops.attend), strict=True):
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)

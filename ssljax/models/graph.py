@@ -2,13 +2,21 @@
 MLPs of nodes by themselves."""
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from ssljax import ops
 from ssljax.errors import InputError
-from ssljax.models.graph_layers import GAIN, GAT, GCN, GIN, SAGE, norm_nodes
+from ssljax.models.graph_layers import (
+  GAIN,
+  GAT,
+  GCN,
+  GIN,
+  INITS,
+  SAGE,
+  activate,
+  norm_nodes,
+)
 from ssljax.net import Net, from_linen
 
 VARIANTS = {
@@ -27,6 +35,7 @@ CHOICES = {
   'pool': ('sum', 'mean', 'max'),
   'jump': ('last', 'concat'),
   'attention': ('GO', 'MX', 'SD'),
+  'kernel_init': tuple(INITS),
 }
 
 
@@ -48,7 +57,10 @@ def get_config(name):
     'residual': False,
     'drop': 0.0,  # of the features before each layer
     'attention_drop': 0.0,
+    'kernel_init': 'glorot',  # of a GAT: uniform; 'glorot_relu' is normal and sqrt(2) times as wide
     'mlp_norm': False,  # batch norm inside the layers of a GIN
+    'mlp_hidden': 0,  # their hidden units; 0: as many as they put out
+    'own': 1.0,  # weight in a GIN of the node itself; 2 is that of graphs with self-loops
     'pool': 'sum',  # of nodes, to the features of a graph
     'jump': 'last',  # or 'concat': features of all layers side by side
   }
@@ -93,7 +105,10 @@ class GNN(nn.Module):
   residual: bool
   drop: float
   attention_drop: float
+  kernel_init: str
   mlp_norm: bool
+  mlp_hidden: int
+  own: float
   pool: str
   jump: str
   dtype: jnp.dtype = jnp.float32
@@ -112,7 +127,11 @@ class GNN(nn.Module):
         same = before.shape[-1] == x.shape[-1]
         x += before if same else nn.Dense(x.shape[-1], use_bias=False, name=f'skip_{i}')(before)
       x = norm_nodes(x, graph, self.norm, train, f'norm_{i}')
-      x = x if last and not self.last_activation else self.activate(x, f'act_{i}', train)
+      x = (
+        x
+        if last and not self.last_activation
+        else activate(self, self.activation, x, f'act_{i}', train)
+      )
       layers.append(x)
     x = jnp.concatenate(layers, -1) if self.jump == 'concat' else x
     outputs = {
@@ -128,7 +147,8 @@ class GNN(nn.Module):
     if self.layer == 'gcn':
       return GCN(dim, True, *diffusion, use_bias=bias, name=name)(x, graph)
     if self.layer == 'gin':
-      return GIN(dim, self.mlp_norm, use_bias=bias, name=name)(x, graph, train=train)
+      made = GIN(dim, self.mlp_hidden, self.mlp_norm, bias, self.activation, self.own, name=name)
+      return made(x, graph, train=train)
     if self.layer == 'sage':
       return SAGE(dim, name=name)(x, graph)
     if self.layer == 'linear':
@@ -138,23 +158,7 @@ class GNN(nn.Module):
     heads = self.last_heads if last else self.heads
     concat = self.last_concat or not last
     width = dim // heads if concat else dim
-    return GAT(width, heads, concat, bias, self.attention, self.attention_drop, name=name)(
-      x, graph, train=train, pairs=pairs
+    made = GAT(
+      width, heads, concat, bias, self.attention, self.attention_drop, self.kernel_init, name=name
     )
-
-  def activate(self, x, name, train):
-    if self.activation == 'prelu':
-      slope = self.param(name, nn.initializers.constant(0.25), ())
-      return jnp.where(x >= 0, x, slope.astype(x.dtype) * x)
-    if self.activation == 'rrelu':  # Xu et al. 2015: a slope drawn anew in training
-      middle = (1 / 8 + 1 / 3) / 2
-      if not train or not self.has_rng('dropout'):
-        return jnp.where(x >= 0, x, middle * x)
-      slope = jax.random.uniform(self.make_rng('dropout'), x.shape, x.dtype, 1 / 8, 1 / 3)
-      return jnp.where(x >= 0, x, slope * x)
-    return {
-      'relu': nn.relu,
-      'elu': nn.elu,
-      'leaky_relu': lambda x: nn.leaky_relu(x, 0.01),
-      'none': lambda x: x,
-    }[self.activation](x)
+    return made(x, graph, train=train, pairs=pairs)

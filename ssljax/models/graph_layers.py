@@ -1,6 +1,7 @@
 """Layers on packs of padded graphs: messages from senders to receivers, see data.graphs."""
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from ssljax import ops
@@ -8,6 +9,10 @@ from ssljax.models.norm import BatchNorm
 
 # Glorot et al. 2010, as in torch: of weights [inputs, outputs] and of attention vectors.
 glorot = nn.initializers.xavier_uniform()
+INITS = {
+  'glorot': glorot,
+  'glorot_relu': nn.initializers.variance_scaling(2.0, 'fan_avg', 'normal'),  # DGL's for GATs
+}
 
 
 class GCN(nn.Module):
@@ -51,24 +56,30 @@ class GCN(nn.Module):
 
 
 class GIN(nn.Module):
-  """Xu et al. 2019: y = MLP(x + sum of neighbours), a linear layer, ReLU, and another.
+  """Xu et al. 2019: y = MLP(own x + sum of neighbours), a linear layer, activation, and another.
 
-  norm: whether batch norm is between the two. eps is 0, as in the authors' GIN-0.
+  hidden: units between the two; 0 for as many as `dim`. norm: whether batch norm is there too.
+  own: 1 + eps; 1 is the authors' GIN-0, 2 that of a graph with self-loops.
   """
 
   dim: int
+  hidden: int = 0
   norm: bool = False
   use_bias: bool = True
+  activation: str = 'relu'
+  own: float = 1.0
 
   @nn.compact
   def __call__(self, x, graph, *, train=False):
     weights = ops.edge_weights(graph)[..., None].astype(x.dtype)
     y = ops.aggregate(ops.at_nodes(x, graph['senders']) * weights, graph['receivers'], x.shape[1])
-    y = y + x
-    y = nn.Dense(self.dim, use_bias=not self.norm, dtype=x.dtype, name='linear_0')(y)
+    y = y + self.own * x
+    hidden = self.hidden or self.dim
+    y = nn.Dense(hidden, use_bias=not self.norm, dtype=x.dtype, name='linear_0')(y)
     if self.norm:
       y = norm_nodes(y, graph, 'batch', train, 'norm')
-    return nn.Dense(self.dim, use_bias=self.use_bias, dtype=x.dtype, name='linear_1')(nn.relu(y))
+    y = activate(self, self.activation, y, 'act', train)
+    return nn.Dense(self.dim, use_bias=self.use_bias, dtype=x.dtype, name='linear_1')(y)
 
 
 class GAIN(nn.Module):
@@ -110,6 +121,7 @@ class GAT(nn.Module):
 
   concat: heads side by side, [.., H dim], or their mean, [.., dim].
   attention: 'GO', Velickovic et al. 2018; 'MX' and 'SD' of Kim & Oh 2021, section 4. drop: of it.
+  kernel_init: of weights and attention vectors, see INITS.
   Returns y, and with `pairs` [P, M, 2] (sender, receiver) also logits [P, M, H] of those being
   edges.
   """
@@ -120,16 +132,18 @@ class GAT(nn.Module):
   use_bias: bool = True
   attention: str = 'GO'
   drop: float = 0.0
+  kernel_init: str = 'glorot'
 
   @nn.compact
   def __call__(self, x, graph, *, train=False, pairs=None):
     shape, count = (*x.shape[:2], self.heads, self.dim), x.shape[1]
+    init = INITS[self.kernel_init]
     h = nn.Dense(
-      self.heads * self.dim, use_bias=False, dtype=x.dtype, kernel_init=glorot, name='linear'
+      self.heads * self.dim, use_bias=False, dtype=x.dtype, kernel_init=init, name='linear'
     )(x).reshape(shape)
     if self.attention != 'SD':
       sending, receiving = (
-        jnp.einsum('pnhc,hc->pnh', h, self.param(name, glorot, shape[2:]).astype(x.dtype))
+        jnp.einsum('pnhc,hc->pnh', h, self.param(name, init, shape[2:]).astype(x.dtype))
         for name in ('att_l', 'att_r')
       )
 
@@ -166,6 +180,25 @@ class GAT(nn.Module):
     if pairs is None:
       return y
     return y, likely(pairs[..., 0], pairs[..., 1])
+
+
+def activate(module, kind, x, name, train):
+  """The activation within a module, which gets the parameter `name` if there is one to learn."""
+  if kind == 'prelu':
+    slope = module.param(name, nn.initializers.constant(0.25), ())
+    return jnp.where(x >= 0, x, slope.astype(x.dtype) * x)
+  if kind == 'rrelu':  # Xu et al. 2015: a slope drawn anew in training
+    middle = (1 / 8 + 1 / 3) / 2
+    if not train or not module.has_rng('dropout'):
+      return jnp.where(x >= 0, x, middle * x)
+    slope = jax.random.uniform(module.make_rng('dropout'), x.shape, x.dtype, 1 / 8, 1 / 3)
+    return jnp.where(x >= 0, x, slope * x)
+  return {
+    'relu': nn.relu,
+    'elu': nn.elu,
+    'leaky_relu': lambda x: nn.leaky_relu(x, 0.01),
+    'none': lambda x: x,
+  }[kind](x)
 
 
 def norm_nodes(x, graph, kind, train, name):

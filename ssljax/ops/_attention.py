@@ -9,12 +9,8 @@ HALF = (jnp.bfloat16, jnp.float16)
 def attend(q, k, v):
   """softmax(q k^T / sqrt(d)) v of each head.
 
-  On GPUs and in half precision by cuDNN's flash attention, which keeps no [T, S] array. On CPUs
-  one head after another, its scores computed again for the gradient: all heads' do not fit into the
-  cache, and moving them costs more than the products. Elsewhere XLA's form.
-
-  The form is chosen when the function is traced, by `jax.default_backend()`: as branches of
-  `platform_dependent` each would keep what the others need for their gradients.
+  On GPUs and in half precision by cuDNN's flash attention, which keeps no [T, S] array; which it is
+  is decided when the function is traced, by `jax.default_backend()`. Elsewhere XLA's form.
 
   Args:
     q: [N, T, heads, d].
@@ -23,10 +19,7 @@ def attend(q, k, v):
   Returns:
     [N, T, heads, d].
   """
-  backend = jax.default_backend()
-  if backend == 'cpu':
-    return _by_head(q, k, v)
-  if backend == 'gpu' and q.dtype in HALF and q.shape[-1] % 8 == 0:
+  if jax.default_backend() == 'gpu' and q.dtype in HALF and q.shape[-1] % 8 == 0:
     return _even(q, k, v, 'cudnn')
   return jax.nn.dot_product_attention(q, k, v)
 
@@ -40,12 +33,3 @@ def _even(q, k, v, implementation):
     q, k, v, key_value_seq_lengths=lengths, implementation=implementation
   )
   return y[:, :tokens]
-
-
-def _by_head(q, k, v):
-  @jax.checkpoint
-  def one(head):
-    return jax.nn.dot_product_attention(*(x[:, :, None] for x in head))[:, :, 0]
-
-  heads = tuple(jnp.moveaxis(x, 2, 0) for x in (q, k, v))
-  return jnp.moveaxis(jax.lax.map(one, heads), 0, 2)
