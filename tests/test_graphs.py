@@ -272,6 +272,26 @@ def test_gcn_is_its_matrix():
   np.testing.assert_allclose(far[0, :5], wanted, rtol=1e-4, atol=1e-6)
 
 
+def test_gin_is_its_matrix():
+  """With the node itself counted twice and PReLU between its layers, as GraphMAE has it."""
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=(5, 3)).astype(np.float32)
+  batch = one(x=x)
+  c = models.get_config('gin')
+  c.update(dim=4, depth=1, activation='prelu', last_activation=False, norm='')
+  c.update(mlp_hidden=6, own=2.0)
+  encoder = models.make(c, dtype=jnp.float32)
+  params, state = encoder.init(small.key(), batch)
+  first, second = (params['layer_0'][name] for name in ('linear_0', 'linear_1'))
+  assert first['kernel'].shape == (3, 6)
+  matrix = 2 * np.eye(5)
+  matrix[PATH[:, 0], PATH[:, 1]] = matrix[PATH[:, 1], PATH[:, 0]] = 1
+  inside = matrix @ x @ first['kernel'] + first['bias']
+  wanted = np.where(inside > 0, inside, inside / 4) @ second['kernel'] + second['bias']
+  seen = encoder.apply(params, state, batch, train=False)[0]['features'][0, :5]
+  np.testing.assert_allclose(seen, wanted, rtol=1e-5, atol=1e-6)
+
+
 def test_diffusion_equals_the_authors(golden):
   compared = 0
   for case in golden('mvgrl'):
