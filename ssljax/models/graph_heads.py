@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
+from ssljax.models.graph_layers import activate
 from ssljax.net import Net, from_linen
 
 
@@ -14,6 +15,11 @@ def bilinear() -> Net:
 def edge_mlp(hidden: int) -> Net:
   """(one end [..., D], other end [..., D]) -> logits [...]: an MLP of their product (Hadamard)."""
   return from_linen(EdgeMlp(hidden))
+
+
+def shortcut_mlp(sizes) -> Net:
+  """[..., D] -> [..., sizes[-1]]: layers with PReLU behind each, and a linear layer past them."""
+  return from_linen(ShortcutMlp(tuple(sizes)))
 
 
 class Bilinear(nn.Module):
@@ -33,3 +39,15 @@ class EdgeMlp(nn.Module):
   def __call__(self, first, second, *, train: bool):
     x = nn.relu(nn.Dense(self.hidden, dtype=first.dtype, name='linear_0')(first * second))
     return nn.Dense(1, dtype=x.dtype, name='linear_1')(x)[..., 0].astype(jnp.float32)
+
+
+class ShortcutMlp(nn.Module):
+  sizes: tuple[int, ...]
+
+  @nn.compact
+  def __call__(self, x, *, train: bool):
+    past = nn.Dense(self.sizes[-1], dtype=x.dtype, name='shortcut')(x)
+    for i, size in enumerate(self.sizes):
+      x = nn.Dense(size, dtype=x.dtype, name=f'linear_{i}')(x)
+      x = activate(self, 'prelu', x, f'act_{i}', train)
+    return x + past

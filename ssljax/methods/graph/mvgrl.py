@@ -3,8 +3,9 @@
     two encoders: of the graph, and of its personalised PageRank; one projector each for nodes and
       graphs (levels 'graph'), or a bilinear discriminator (level 'node')
     node level:  losses.dgi of (nodes of one, summary of the other), features shuffled as negatives
-    graph level: losses.local_global of (nodes of one, graphs of the other), both ways
-    features = the sum of both encoders'
+    graph level: losses.local_global of (nodes of one, graphs of the other), both ways; nodes are
+      those of the last layer, graphs the sums of all layers
+    features = the sum of both encoders', of graphs behind their projector
 
 Hassani & Khasahmadi 2020, "Contrastive multi-view representation learning on graphs". Follows the
 authors' code, but for this: it cuts 2,000 nodes out of a graph and keeps a dense diffusion matrix
@@ -20,7 +21,7 @@ from ssljax import losses, ops
 from ssljax.errors import InputError
 from ssljax.method import Method
 from ssljax.methods.graph import _common
-from ssljax.models import graph_heads, heads
+from ssljax.models import graph_heads
 
 PAPER = 'Hassani & Khasahmadi 2020, Contrastive multi-view representation learning on graphs'
 FAMILY = 'contrastive'
@@ -45,7 +46,7 @@ def get_config(preset='cora'):
       'graphs': dict(
         encoder=dict(name='gcn', dim=512, depth=4, activation='prelu', jump='concat'),
         batch_size=64,
-        epochs=20,
+        epochs=40,
         optim=_common.adam(1e-3),
         method=common | dict(level='graph', projector=(512, 512, 512)),
       ),
@@ -68,8 +69,7 @@ def make(config, nets):
   encoders = {'encoder': (0, 0.0), 'diffusion': (config.diffusion_steps, config.teleport)}
   discriminator = graph_heads.bilinear()
   projectors = {
-    name: heads.mlp(config.projector, norm=None, activation=jax.nn.relu)
-    for name in ('nodes_head', 'graphs_head')
+    name: graph_heads.shortcut_mlp(config.projector) for name in ('nodes_head', 'graphs_head')
   }
 
   def encode(params, stats, graph, rng, train=True):
@@ -95,10 +95,11 @@ def make(config, nets):
         rngs[3], outputs['features'], outputs['features'][:, :1]
       )
     else:
-      for (name, net), kind, r in zip(
-        projectors.items(), ('features', 'pooled'), jax.random.split(rngs[3]), strict=True
+      inputs = outputs['layers'][-1], outputs['pooled']
+      for (name, net), x, r in zip(
+        projectors.items(), inputs, jax.random.split(rngs[3]), strict=True
       ):
-        params[name], _ = net.init(r, outputs[kind])
+        params[name], _ = net.init(r, x)
     return params, {'stats': stats}
 
   def node_loss(params, stats, batch, rng):
@@ -126,9 +127,11 @@ def make(config, nets):
       return projectors[name].apply(params[name], {}, x, train=True)[0]
 
     projected = {
-      name: {'nodes': head('nodes_head', x['features']), 'graphs': head('graphs_head', x['pooled'])}
+      name: {
+        'nodes': head('nodes_head', x['layers'][-1]), 'graphs': head('graphs_head', x['pooled'])
+      }
       for name, x in outputs.items()
-    }
+    }  # fmt: skip
     return projected, state
 
   def objective(params, state, outputs, batch, rng, step):
@@ -151,9 +154,15 @@ def make(config, nets):
     return objective(params, state, outputs, batch, rng, step)
 
   def embed(params, state, batch):
-    kind = 'features' if config.level == 'node' else 'pooled'
     outputs = encode(params, state['stats'], batch, None, train=False)
-    x = sum(outputs[name][kind] for name in encoders)
+    if config.level == 'node':
+      x = sum(outputs[name]['features'] for name in encoders)
+    else:
+      head = projectors['graphs_head']
+      x = sum(
+        head.apply(params['graphs_head'], {}, outputs[name]['pooled'], train=False)[0]
+        for name in encoders
+      )
     return {'features': _common.flat(x).astype(jnp.float32)}
 
   halves = {} if config.level == 'node' else {'forward': forward, 'objective': objective}
