@@ -91,6 +91,8 @@ def get_config(arg: str = 'simclr,digits') -> ConfigDict:
           'them, for example encoder=vit_tiny'
         )
       config.method.patch_size = config.encoder.get_ref('patch_size')
+    if 'depth' in config.method:
+      config.method.depth = config.encoder.get_ref('depth')
   return config
 
 

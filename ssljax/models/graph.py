@@ -72,8 +72,8 @@ def make(config, *, dtype) -> Net:
   [P, N, d], and with `pairs` 'pairs': logits of each layer}.
 
   `apply` takes `pairs`, int [P, M, 2] (sender, receiver), of which a GAT also says what speaks for
-  an edge; and `diffusion` (steps, teleport), with which a GCN works on the graph's personalised
-  PageRank.
+  an edge; `weights` [P, E, depth], those of the edges in each layer; and `diffusion` (steps,
+  teleport), with which a GCN works on the graph's personalised PageRank.
 
   Raises InputError on an option that cannot be.
   """
@@ -114,10 +114,12 @@ class GNN(nn.Module):
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
-  def __call__(self, graph, *, train: bool, pairs=None, diffusion=(0, 0.0)):
+  def __call__(self, graph, *, train: bool, pairs=None, weights=None, diffusion=(0, 0.0)):
     x, layers, logits = graph['x'].astype(self.dtype), [], []
     for i in range(self.depth):
       last, before = i == self.depth - 1, x
+      if weights is not None:
+        graph = {**graph, 'weight': weights[..., i]}
       x = nn.Dropout(self.drop, deterministic=not train)(x)
       x = self.make_layer(i, last, x, graph, train, pairs, diffusion)
       if pairs is not None and self.layer == 'gat':
