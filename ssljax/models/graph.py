@@ -129,11 +129,8 @@ class GNN(nn.Module):
         same = before.shape[-1] == x.shape[-1]
         x += before if same else nn.Dense(x.shape[-1], use_bias=False, name=f'skip_{i}')(before)
       x = norm_nodes(x, graph, self.norm, train, f'norm_{i}')
-      x = (
-        x
-        if last and not self.last_activation
-        else activate(self, self.activation, x, f'act_{i}', train)
-      )
+      if self.last_activation or not last:
+        x = activate(self, self.activation, x, f'act_{i}', train)
       layers.append(x)
     x = jnp.concatenate(layers, -1) if self.jump == 'concat' else x
     outputs = {

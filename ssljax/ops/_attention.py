@@ -9,8 +9,8 @@ HALF = (jnp.bfloat16, jnp.float16)
 def attend(q, k, v):
   """softmax(q k^T / sqrt(d)) v of each head.
 
-  On GPUs and in half precision by cuDNN's flash attention, which keeps no [T, S] array; which it is
-  is decided when the function is traced, by `jax.default_backend()`. Elsewhere XLA's form.
+  On GPUs and in half precision by cuDNN's flash attention, which keeps no [T, S] array; elsewhere
+  by XLA's form. The choice is made when the function is traced, by `jax.default_backend()`.
 
   Args:
     q: [N, T, heads, d].
