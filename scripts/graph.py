@@ -70,7 +70,7 @@ ROWS = (
   Row('bandana', 'cora', 'cora', PUBLIC, 84.6, 'Bandana'),
   Row('vgae', 'cora', 'cora', PUBLIC, None, '', AS_IT_IS),
   Row('vgae', 'cora links', 'cora', 'link-v1', KIPF, 'VGAE', (*AS_IT_IS, HOLD_OUT)),
-  Row('supergat', 'cora', 'cora', 'node-argmax-v1', 84.3, 'SuperGAT', OWN),
+  Row('supergat', 'cora', 'cora_binary', 'node-argmax-v1', 84.3, 'SuperGAT', (*OWN, *AS_IT_IS)),
   Row('selftask_gnn', 'cora', 'cora', 'node-argmax-v1', None, '', OWN),
   Row('scgc', 'cora', 'cora', 'kmeans-v1', None, ''),
   Row('scgc', 'citeseer', 'cora', 'kmeans-v1', None, ''),
