@@ -471,9 +471,10 @@ def main():
       found = json.loads(out.read_text()) | {'commit': runtime.commit()}
       result['parts'][name] = found
       print(f'{name} ({time.perf_counter() - begun:.0f} s): {json.dumps(found, indent=1)}')
+  devices = sorted({part['device'] for part in result['parts'].values() if 'device' in part})
   result |= {
     'command': 'python scripts/benchmark.py ' + ' '.join(sys.argv[1:]),
-    'machine': f'{platform.machine()}, {os.cpu_count()} cores',
+    'machine': ', '.join([*devices, platform.machine(), f'{os.cpu_count()} cores']),
     'versions': runtime.versions(),
   }
   args.out.write_text(json.dumps(result, indent=1) + '\n')

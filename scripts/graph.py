@@ -105,9 +105,8 @@ NOTES = {
   'infograph:MUTAG': 'under the random encoder, as others on these 188 graphs are or nearly',
   'mvgrl:MUTAG': "under the random encoder. The authors' script trains with three depths, four "
   'batch sizes and three lengths and has degrees among the features; here one setting, and labels. '
-  'Features before the projector gave no more',
-  'graphmae:MUTAG': "60 steps; the authors' wide decoder and self-loops, and C by "
-  'cross-validation, made 86.4 of 84.6',
+  'Features before the projectors, these without their shortcut and after 20 epochs: 83.2',
+  'graphmae:MUTAG': '60 steps; with a narrow decoder and without self-loops it was 84.4, one seed',
   'node2vec:BlogCatalog': 'longer training gives more: 0.2 epochs over all pairs less than 0.8',
 }
 

@@ -13,6 +13,7 @@ from ssljax import config, data, losses, methods, models, probing, program, shar
 from ssljax.data import graph as graph_files
 from ssljax.data import pipeline
 from ssljax.methods.graph import _pretexts, hypeboy
+from ssljax.models import graph_heads
 
 ON_GRAPHS = [n for n, modality in methods.available().items() if modality == 'graph']
 
@@ -231,3 +232,72 @@ def test_every_preset_makes_a_network(name):
     mesh = sharding.make_mesh(1, 1, jax.devices()[:1])
     made = program.make_program(c, mesh, pipeline.fitted(source, c, 1), steps=2)
     assert jax.tree.leaves(made.abstract.params)
+
+
+def views_of(name):
+  """(program, train state, views of its small graph)."""
+  program = small.make(name)
+  batch = probing.place(small.rows(program.method, source=program.source), program.source, program)
+  return program, program.init(small.key()), jax.jit(program.method.views)(small.key(), batch)
+
+
+def test_supergat_sums_the_losses_of_its_layers():
+  """Where parameters are near 0 so are the logits of a pair: ln 2 for each of three layers, two of
+  the encoder and the classifier."""
+  program, state, views = views_of('supergat')
+  tiny = jax.tree.map(lambda p: 1e-3 * p, state.params)
+  value, (_, metrics) = program.method.loss(tiny, state.state, views, small.key(), 0)
+  weight = config.get_config('supergat,communities,preset=tiny').method.edge_weight
+  np.testing.assert_allclose(metrics['edge_loss'], 3 * np.log(2), rtol=1e-3)
+  labels = jnp.log(1.0 + views['label'].max())  # guessing among the classes
+  np.testing.assert_allclose(value, labels + weight * 3 * np.log(2), rtol=1e-3)
+
+
+def test_bandwidths_of_each_layer():
+  """Drawn apart; those of the edges into a node sum to 1."""
+  _, _, views = views_of('bandana')
+  bandwidth, receivers, real = (
+    np.asarray(views[n])[0] for n in ('bandwidth', 'receivers', 'edges')
+  )
+  assert bandwidth.shape == (len(real), 2)
+  assert abs(np.corrcoef(bandwidth[real].T)[0, 1]) < 0.95
+  total = np.zeros((receivers.max() + 1, 2))
+  np.add.at(total, receivers[real], bandwidth[real])
+  np.testing.assert_allclose(total[np.unique(receivers[real])], 1, rtol=1e-5)
+  assert not bandwidth[~real].any()
+
+
+def test_edges_weigh_by_layer():
+  """The second layer of a GCN uses the second weights, and only that one."""
+  batch = one(x=np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32))
+  c = models.get_config('gcn')
+  c.update(dim=4, depth=2, activation='elu')
+  encoder = models.make(c, dtype=jnp.float32)
+  params, state = encoder.init(small.key(), batch)
+  weights = jax.random.uniform(small.key(), (*batch['edges'].shape, 2))
+  both = encoder.apply(params, state, batch, train=False, weights=weights)[0]['layers']
+  first, second = (
+    encoder.apply(params, state, {**batch, 'weight': weights[..., i]}, train=False)[0]['layers']
+    for i in (0, 1)
+  )
+  np.testing.assert_allclose(both[0], first[0], rtol=1e-6)
+  c.update(depth=1)
+  last = models.make(c, dtype=jnp.float32)
+  wanted, _ = last.apply(
+    {'layer_0': params['layer_1']}, {}, {**batch, 'x': both[0], 'weight': weights[..., 1]},
+    train=False,
+  )  # fmt: skip
+  np.testing.assert_allclose(both[1], wanted['layers'][0], rtol=1e-5, atol=1e-6)
+  assert np.abs(both[1] - second[1]).max() > 1e-3
+
+
+def test_an_mlp_with_a_shortcut():
+  x = jax.random.normal(small.key(), (2, 5, 3))
+  net = graph_heads.shortcut_mlp((6, 4))
+  params, _ = net.init(small.key(), x)
+  y = np.asarray(x)
+  for i in range(2):
+    y = y @ params[f'linear_{i}']['kernel'] + params[f'linear_{i}']['bias']
+    y = np.where(y > 0, y, y / 4)
+  wanted = y + x @ params['shortcut']['kernel'] + params['shortcut']['bias']
+  np.testing.assert_allclose(net.apply(params, {}, x, train=True)[0], wanted, rtol=1e-5, atol=1e-6)
