@@ -52,6 +52,17 @@ def test_projection_is_very_sparse_and_white():
   np.testing.assert_array_equal(x, fastrp.projection(4000, 20, s=5))
 
 
+def test_a_large_product_is_the_same_in_blocks(monkeypatch):
+  monkeypatch.setattr(fastrp.os, 'sched_getaffinity', lambda _: range(3), raising=False)
+  rng = np.random.default_rng(0)
+  rows = np.concatenate([np.full(40_000, 7), rng.integers(1000, 5000, 100_000)])  # and empty ones
+  matrix = sparse.csr_matrix((rng.random(140_000), (rows, rng.integers(0, 5000, 140_000))))
+  matrix.resize(5000, 5000)
+  x = rng.random((5000, 256))
+  assert matrix.nnz * 256 > 1 << 24  # else it is one product
+  np.testing.assert_array_equal(fastrp._product(matrix, x), matrix @ x)
+
+
 def test_fastrp_tells_cliques_apart():
   z = fastrp.embed(barbell(), 16)
   near = z @ z.T
