@@ -56,10 +56,19 @@ def shared_data():
   return find
 
 
+# Files of minutes with few tests: begun last, they would leave the other workers idle.
+LONGEST = ('test_runs', 'test_notebooks', 'test_devices', 'test_errors', 'test_parity')
+
+
+def pytest_configure(config):
+  if hasattr(config.option, 'loadscopereorder'):  # pytest-xdist's: groups of many tests first
+    config.option.loadscopereorder = False
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
   """Tests that share compiled programs, a file's or a method's or a loss's, run one after another
-  in one worker."""
+  in one worker, the longest files first."""
   groups = {}
   for item in items:
     name = getattr(item, 'callspec', None) and item.callspec.params.get('name')
@@ -67,7 +76,8 @@ def pytest_collection_modifyitems(items):
     group = f'{item.path.stem} {name if grouped else ""}'
     item.add_marker(pytest.mark.xdist_group(group))
     groups.setdefault(group, []).append(item)
-  items[:] = [item for group in groups.values() for item in group]
+  ordered = sorted(groups.items(), key=lambda group: group[0].strip() not in LONGEST)
+  items[:] = [item for _, group in ordered for item in group]
 
 
 GROUP = pytest.StashKey()
