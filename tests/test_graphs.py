@@ -129,6 +129,12 @@ def test_files_of_graphs(tmp_path):
   assert many.level == 'graph' and len(many) == 2 and many.label.tolist() == [0, 1]
   assert many.edges.tolist() == [[1, 0], [0, 1], [3, 2], [2, 3]]
 
+  c.degrees = True
+  more = data.load(c, 'train').x
+  np.testing.assert_array_equal(more[:, : many.x.shape[1]], many.x)
+  assert more[:, many.x.shape[1] :].argmax(1).tolist() == [1, 1, 1, 1, 0]
+  c.degrees = False
+
   (tmp_path / 'p.content').write_text('a 1 0 x\nb 0 1 y\nc 1 1 x\n')
   (tmp_path / 'p.cites').write_text('a b\nc a\nz a\n')
   c.path = str(tmp_path / 'p.content')
@@ -270,6 +276,20 @@ def test_gcn_is_its_matrix():
   far = encoder.apply(params, state, batch, train=False, diffusion=(200, 0.2))[0]['features']
   wanted = 0.2 * np.linalg.inv(np.eye(5) - 0.8 * matrix) @ x @ weight
   np.testing.assert_allclose(far[0, :5], wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_attention_begins_as_wide_as_in_the_authors_libraries():
+  batch = {**small.graph_source('node').collate(np.arange(1))}
+  heads, width = 4, 64
+  for init, weights, attention in (
+    # Glorot's uniform; DGL takes attention vectors [1, H, dim] for convolutions of H channels.
+    ('glorot', 2 / (30 + heads * width), 2 / (heads + width)),
+    ('glorot_relu', 4 / (30 + heads * width), 4 / (heads * width + width)),
+  ):
+    params = GAT(width, heads, kernel_init=init).init(small.key(), batch['x'], batch)['params']
+    np.testing.assert_allclose(params['linear']['kernel'].var(), weights, rtol=0.05)
+    for name in ('att_l', 'att_r'):
+      np.testing.assert_allclose(params[name].var(), attention, rtol=0.3)
 
 
 def test_gin_is_its_matrix():
@@ -569,11 +589,13 @@ def test_probes_find_what_is_there():
   good, bad = np.eye(4)[y] + 0.1 * rng.normal(size=(200, 4)), rng.normal(size=(200, 4))
   order = rng.permutation(200)
   split = dict(zip(('train', 'val', 'test'), np.split(order, [40, 80]), strict=True))
-  for name in ('node-public-v1', 'node-random-v1', 'graph-svm-v2'):
+  names = 'node-public-v1', 'node-random-v1', 'node-adam-v1', 'graph-svm-v2', 'graph-linear-svm-v1'
+  for name in names:
     assert probes.run(good, y, split, [name])[name] > 0.95, name
     assert probes.run(bad, y, split, [name])[name] < 0.5, name
-  with pytest.raises(InputError, match='needs a split'):
-    probes.run(good, y, {}, ['node-public-v1'])
+  for name in ('node-public-v1', 'node-adam-v1'):
+    with pytest.raises(InputError, match=f'{name} needs a split'):
+      probes.run(good, y, {}, [name])
   with pytest.raises(InputError, match="'knn-v1' seen"):
     probes.run(good, y, {}, ['knn-v1'])
   same = np.array([[0, 4], [1, 5]])

@@ -24,13 +24,14 @@ from ssljax.errors import InputError
 
 def get_config(name: str = 'graph') -> ConfigDict:
   """path: of the file or folder. set: which of several sets a file has. directed: whether edges go
-  one way. normalize: whether rows of features are divided by their absolute sum. packs: into how
-  many unions of graphs a batch is packed, a multiple of the devices. held_out_links: the share of
-  one graph's edges that training does not see and link-v1 asks for. neighbours: of one graph too
+  one way. normalize: whether rows of features are divided by their absolute sum. degrees: whether
+  nodes' degrees, one-hot, are added to their features. packs: into how many unions of graphs a
+  batch is packed, a multiple of the devices. held_out_links: the share of one graph's edges that
+  training does not see and link-v1 asks for. neighbours: of one graph too
   large for a device, such as (10, 5): batch_size nodes a step, ten neighbours of each, five of each
   of those, see `neighbours.NeighbourSource`; () for the whole graph in every step."""
   return source.base_config(
-    name, preset='tiny', path='', set='', directed=False, normalize=True, packs=1,
+    name, preset='tiny', path='', set='', directed=False, normalize=True, degrees=False, packs=1,
     held_out_links=0.0, neighbours=(),
   )  # fmt: skip
 
@@ -40,6 +41,8 @@ def load(config: ConfigDict, split: str) -> graphs.GraphSource | None:
   if split == 'test':
     return None
   source = _read(config)
+  if config.degrees:
+    source = graphs.with_degrees(source)
   if config.held_out_links:
     source = graphs.hold_out_links(source, config.held_out_links, where=config.path)
   return NeighbourSource(source, config.neighbours) if config.neighbours else source

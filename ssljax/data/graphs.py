@@ -286,6 +286,14 @@ def degree_features(edges: np.ndarray, num_nodes: int, most: int = 63) -> np.nda
   return np.eye(most + 1, dtype=np.float32)[degree]
 
 
+def with_degrees(source: GraphSource) -> GraphSource:
+  """The source with each node's in-degree, one-hot, behind its other features."""
+  count = len(source.x)
+  most = int(np.bincount(source.edges[:, 1], minlength=count).max())
+  degree = degree_features(source.edges, count, min(most, 63))
+  return dataclasses.replace(source, x=np.concatenate([source.x, degree], 1))
+
+
 def from_scipy(adjacency, **fields) -> GraphSource:
   """A source of a SciPy sparse adjacency matrix [N, N]; weights are not kept. See `make`."""
   coo = adjacency.tocoo()

@@ -7,25 +7,29 @@ from jax import lax
 from ssljax.ops import as_float, check_shape, masked_mean
 
 
-def _direction(z):
+def _direction(z, eps=None):
   """Rows at length one. A row of zeros, as nodes without neighbours have, stays so and has no
-  gradient: there is no direction to turn it to, and one over its length would drown the rest."""
+  gradient: there is no direction to turn it to, and one over its length would drown the rest. With
+  `eps` rows shorter than that are divided by it, and that is the gradient."""
   z = as_float(z)
   squared = jnp.sum(z * z, -1, keepdims=True)
-  some = squared > 1e-24
-  return jnp.where(some, z * lax.rsqrt(jnp.where(some, squared, 1)), 0)
+  some = squared > (1e-12 if eps is None else eps) ** 2
+  short = jnp.zeros_like(z) if eps is None else z / eps
+  return jnp.where(some, z * lax.rsqrt(jnp.where(some, squared, 1)), short)
 
 
-def sce(pred, target, *, gamma=3.0, where=None):
+def sce(pred, target, *, gamma=3.0, eps=1e-12, where=None):
   """Scaled cosine error of GraphMAE: mean of (1 - cos(x, z))^gamma over the masked nodes.
 
-  Both sides have a gradient, but rows of zeros, whose cosine is 0. Scaling weighs down what is
-  easy; 0 where all point the same way, which constant embeddings do only if all features of nodes
-  do.
+  Both sides have a gradient. Scaling weighs down what is easy; 0 where all point the same way,
+  which constant embeddings do only if all features of nodes do. A row of zeros has cosine 0 and a
+  gradient of the order 1 / eps, see `methods.graph.graphmae` for what it does there.
 
   Args:
     pred: [N, F], reconstructed features. target: [N, F], those there were.
     gamma: at least 1; 1 to 3 in the paper.
+    eps: rows shorter than it are divided by it, not by their length; None leaves them without
+      gradient.
     where: bool [N], the masked nodes; None for all.
 
   Returns:
@@ -39,7 +43,7 @@ def sce(pred, target, *, gamma=3.0, where=None):
   """
   check_shape('pred', pred, ('N', 'F'))
   check_shape('target', target, pred.shape)
-  x, y = _direction(pred), _direction(target)
+  x, y = _direction(pred, eps), _direction(target, eps)
   error = 1 - jnp.sum(x * y, -1)
   # Rounding may leave a cosine above 1, and a power of a negative number is none.
   return masked_mean(jnp.maximum(error, 0) ** gamma, where)

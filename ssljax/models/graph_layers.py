@@ -9,9 +9,14 @@ from ssljax.models.norm import BatchNorm
 
 # Glorot et al. 2010, as in torch: of weights [inputs, outputs] and of attention vectors.
 glorot = nn.initializers.xavier_uniform()
+# Of weights and of attention vectors [H, dim]: as PyTorch Geometric has it, and as DGL, whose
+# attention vectors are narrow, as if all heads' units came in.
 INITS = {
-  'glorot': glorot,
-  'glorot_relu': nn.initializers.variance_scaling(2.0, 'fan_avg', 'normal'),  # DGL's for GATs
+  'glorot': (glorot, glorot),
+  'glorot_relu': (
+    nn.initializers.variance_scaling(2.0, 'fan_avg', 'normal'),
+    nn.initializers.variance_scaling(2.0, 'fan_avg', 'normal', in_axis=-2, out_axis=()),
+  ),
 }
 
 
@@ -137,13 +142,13 @@ class GAT(nn.Module):
   @nn.compact
   def __call__(self, x, graph, *, train=False, pairs=None):
     shape, count = (*x.shape[:2], self.heads, self.dim), x.shape[1]
-    init = INITS[self.kernel_init]
+    init, attention_init = INITS[self.kernel_init]
     h = nn.Dense(
       self.heads * self.dim, use_bias=False, dtype=x.dtype, kernel_init=init, name='linear'
     )(x).reshape(shape)
     if self.attention != 'SD':
       sending, receiving = (
-        jnp.einsum('pnhc,hc->pnh', h, self.param(name, init, shape[2:]).astype(x.dtype))
+        jnp.einsum('pnhc,hc->pnh', h, self.param(name, attention_init, shape[2:]).astype(x.dtype))
         for name in ('att_l', 'att_r')
       )
 

@@ -46,7 +46,7 @@ def get_config(preset='cora'):
       'graphs': dict(
         encoder=dict(name='gcn', dim=512, depth=4, activation='prelu', jump='concat'),
         batch_size=64,
-        epochs=40,
+        epochs=20,
         optim=_common.adam(1e-3),
         method=common | dict(level='graph', projector=(512, 512, 512)),
       ),
