@@ -5,8 +5,8 @@
 
 Grover & Leskovec 2016, "node2vec: scalable feature learning for networks". p = q = 1 is DeepWalk.
 Walks are exact: a neighbour is proposed by weight and taken with chance (its factor) / (the largest
-one), so no table of edges x degree is made. Vectors are trained by Adam on pairs in random order,
-not by word2vec's threads.
+one), so no table of edges x degree is made. Vectors are trained by gradient descent as in word2vec,
+but on batches of pairs in random order, not pair by pair.
 """
 
 from typing import NamedTuple
@@ -110,11 +110,14 @@ def skip_gram(
   window: int = 10,
   negatives: int = 5,
   epochs: float = 1.0,
-  batch_size: int = 8192,
-  learning_rate: float = 0.01,
+  batch_size: int = 2048,
+  learning_rate: float = 0.1,
   seed: int = 0,
 ) -> np.ndarray:
-  """float32 [num_nodes, dim]: vectors of nodes by `losses.skip_gram` on walks [M, length]."""
+  """float32 [num_nodes, dim]: vectors of nodes by `losses.skip_gram` on walks [M, length].
+
+  learning_rate: of the sum over pairs; falls linearly to a hundredth.
+  """
   import jax
   import jax.numpy as jnp
   import optax
@@ -130,39 +133,49 @@ def skip_gram(
   cumulated = jnp.asarray(np.cumsum(often) / often.sum(), jnp.float32)
   size = min(batch_size, len(pairs.center))
   steps = max(1, round(epochs * len(pairs.center) / size))
-  tx = optax.adam(optax.linear_schedule(learning_rate, learning_rate / 100, steps))
+  rate = optax.linear_schedule(learning_rate, learning_rate / 100, steps)
   key = jax.random.key(seed)
   tables = {
     'node': jax.random.uniform(key, (num_nodes, dim), minval=-0.5, maxval=0.5) / dim,
     'context': jnp.zeros((num_nodes, dim)),
   }
 
-  def loss(tables, center, context, others):
-    # A sum over pairs, so that the rate of a node's vector does not depend on the batch.
-    found = tables['node'][center], tables['context'][context], tables['context'][others]
-    return len(center) * losses.skip_gram(*found)
+  def loss(*rows):
+    return len(rows[0]) * losses.skip_gram(*rows)
+
+  def descend(table, rows, gradient, i):
+    # A node that is often in a batch moves by the mean of its gradients: their sum overshoots.
+    often = jnp.zeros(num_nodes).at[rows].add(1.0)
+    by_row = jnp.minimum(rate(i), 1 / jnp.maximum(often, 1))
+    return table.at[rows].add(-by_row[rows][:, None] * gradient)
 
   @jax.jit
-  def run(tables, opt_state, center, context, key):
+  def run(tables, center, context, key, first):
     def step(carried, batch):
-      tables, opt_state = carried
+      tables, i = carried
       center, context, key = batch
       draws = jax.random.uniform(key, (len(center), negatives))
       others = jnp.minimum(jnp.searchsorted(cumulated, draws), num_nodes - 1)
-      value, grads = jax.value_and_grad(loss)(tables, center, context, others)
-      updates, opt_state = tx.update(grads, opt_state)
-      return (optax.apply_updates(tables, updates), opt_state), value / len(center)
+      found = tables['node'][center], tables['context'][context], tables['context'][others]
+      node, near, far = jax.grad(loss, argnums=(0, 1, 2))(*found)
+      rows = jnp.concatenate([context, others.ravel()])
+      tables = {
+        'node': descend(tables['node'], center, node, i),
+        'context': descend(
+          tables['context'], rows, jnp.concatenate([near, far.reshape(-1, dim)]), i
+        ),
+      }
+      return (tables, i + 1), None
 
     keys = jax.random.split(key, len(center))
-    (tables, opt_state), values = jax.lax.scan(step, (tables, opt_state), (center, context, keys))
-    return tables, opt_state, values
+    return jax.lax.scan(step, (tables, first), (center, context, keys))[0][0]
 
-  opt_state, rng, done = tx.init(tables), np.random.default_rng(seed), 0
+  rng, done = np.random.default_rng(seed), 0
   while done < steps:
     count = min(steps - done, max(1, len(pairs.center) // size), 256)
     rows = rng.integers(len(pairs.center), size=(count, size))
-    tables, opt_state, _ = run(
-      tables, opt_state, pairs.center[rows], pairs.context[rows], jax.random.fold_in(key, done)
+    tables = run(
+      tables, pairs.center[rows], pairs.context[rows], jax.random.fold_in(key, done), done
     )
     done += count
   return np.asarray(tables['node'])
