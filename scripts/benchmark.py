@@ -397,7 +397,7 @@ def sinkhorn(rows=4096, clusters=3000, repeat=10):
   }
 
 
-def queue(size=65536, small=256, width=128, repeat=3):
+def queue(size=65536, small=256, width=128, repeat=5):
   """What a long queue adds to a step of MoCo v2: of ResNet-18 with the paper's batch of 256 and
   with a small one, and of the tiny encoder.
 
