@@ -98,6 +98,8 @@ NOTES = {
   "83.2 and 83.5 for its two programs and no more from the authors' own",
   'graphmae:cora': 'one seed. With no gradient at rows of zeros, and attention and decay not '
   "as the authors' code has them, it was 81.7 by node-public-v1",
+  'graphmae:citeseer': 'one seed; 71.1 by node-public-v1 before. It stood still for 16 of '
+  'its minutes',
   'graphmae:NCI1': "20 of the authors' 300 epochs",
   'bandana:cora': "settings are the authors'; with a smaller encoder it was 81.4. The published "
   'number is of one training, kept at the epoch that best told edges held out, here the last is '
@@ -106,7 +108,8 @@ NOTES = {
   'graphmae:MUTAG': '60 steps; with a narrow decoder and without self-loops it was 84.4 '
   "(one seed). Others had 86.6 +- 1.2 from the authors' PyTorch Geometric branch (issue 45 there)",
   'node2vec:BlogCatalog': 'three epochs over all pairs. The authors have one: it gives 22.9 here '
-  "and gave others 23 by their program and this protocol (their repository's issue 13)",
+  "and gave others 23 by their program and this protocol (their repository's issue 13). It stood "
+  'still for 16 of its minutes and shared a core in the others',
 }
 
 
