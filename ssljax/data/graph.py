@@ -27,9 +27,9 @@ def get_config(name: str = 'graph') -> ConfigDict:
   one way. normalize: whether rows of features are divided by their absolute sum. degrees: whether
   nodes' degrees, one-hot, are added to their features. packs: into how many unions of graphs a
   batch is packed, a multiple of the devices. held_out_links: the share of one graph's edges that
-  training does not see and link-v1 asks for. neighbours: of one graph too
-  large for a device, such as (10, 5): batch_size nodes a step, ten neighbours of each, five of each
-  of those, see `neighbours.NeighbourSource`; () for the whole graph in every step."""
+  training does not see and link-v1 asks for. neighbours: of one graph too large for a device, such
+  as (10, 5): batch_size nodes a step, ten neighbours of each, five of each of those, see
+  `neighbours.NeighbourSource`; () for the whole graph in every step."""
   return source.base_config(
     name, preset='tiny', path='', set='', directed=False, normalize=True, degrees=False, packs=1,
     held_out_links=0.0, neighbours=(),

@@ -11,9 +11,9 @@ by the weight of a node itself.
 
 A hidden node whose neighbours are all hidden is decoded to the decoder's bias, and that is 0 at
 first: the gradient there is of the order 1 / eps, and Adam, which remembers its square for
-thousands of steps, moves the bias by a few steps' worth and then hardly any more. So the mean of
-all features can't be learned by that bias. The authors' numbers rest on it (on Cora, without: 2
-points less), and so `losses.sce` has their eps.
+thousands of steps, moves the bias by a few steps' worth and then hardly any more. So that bias
+can't learn the mean of all features, which would lower the loss and spare the encoder the work.
+`losses.sce` has the authors' eps for that.
 """
 
 import jax
