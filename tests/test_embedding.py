@@ -134,6 +134,14 @@ def test_node2vec_tells_cliques_apart():
   )
 
 
+def test_vectors_of_a_hub_stay_finite():
+  """It is in every pair, thousands of times in a batch: its summed gradients would overshoot."""
+  star = sparse.lil_matrix((501, 501))
+  star[0, 1:] = star[1:, 0] = 1
+  z = node2vec.embed(star.tocsr(), 16, num_walks=3, length=20, epochs=3)
+  assert np.isfinite(z).all() and np.linalg.norm(z, axis=1).max() < 10
+
+
 # Cores.
 
 

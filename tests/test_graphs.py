@@ -279,7 +279,7 @@ def test_gcn_is_its_matrix():
 
 
 def test_attention_begins_as_wide_as_in_the_authors_libraries():
-  batch = {**small.graph_source('node').collate(np.arange(1))}
+  batch = small.graph_source('node').collate(np.arange(1))
   heads, width = 4, 64
   for init, weights, attention in (
     # Glorot's uniform; DGL takes attention vectors [1, H, dim] for convolutions of H channels.
@@ -596,6 +596,15 @@ def test_probes_find_what_is_there():
   for name in ('node-public-v1', 'node-adam-v1'):
     with pytest.raises(InputError, match=f'{name} needs a split'):
       probes.run(good, y, {}, [name])
+  # The step is the one that is best on validation nodes: where their labels are others', one at
+  # which little is learned yet.
+  misled = np.where(np.isin(np.arange(200), split['val']), (y + 1) % 4, y)
+  assert probes.run(good, misled, split, ['node-adam-v1'])['node-adam-v1'] < 0.8
+  # What no line divides, a linear machine does not tell apart and a radial kernel does.
+  corners = np.sign(rng.normal(size=(120, 2)))
+  x, other = corners + 0.1 * rng.normal(size=(120, 2)), (corners.prod(1) > 0).astype(int)
+  assert probes.run(x, other, {}, ['graph-linear-svm-v1'])['graph-linear-svm-v1'] < 0.8
+  assert probes.run(x, other, {}, ['graph-svm-v2'])['graph-svm-v2'] > 0.95
   with pytest.raises(InputError, match="'knn-v1' seen"):
     probes.run(good, y, {}, ['knn-v1'])
   same = np.array([[0, 4], [1, 5]])
