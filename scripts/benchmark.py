@@ -36,6 +36,19 @@ def best_of(function, repeat):
   return min(times)
 
 
+def best_in_turns(first, second, repeat):
+  """Seconds of the fastest call of each, called in turns: what slows a machine slows both."""
+  import jax
+
+  times = []
+  for _ in range(repeat + 1):
+    for function in (first, second):
+      begun = time.perf_counter()
+      jax.block_until_ready(function())
+      times.append(time.perf_counter() - begun)
+  return min(times[2::2]), min(times[3::2])
+
+
 def resnet_step(conv, batch, micro_batches=1, name='resnet18', **options):
   """() -> gradient of a ResNet on [batch, 32, 32, 3], with the CIFAR stem if not told otherwise."""
   import jax
@@ -241,7 +254,7 @@ def first_step():
   }
 
 
-def method_steps(batch=256, repeat=5):
+def method_steps(batch=256, repeat=8):
   """A step of each method on images, one encoder and batch, against one of SimCLR's, in turns."""
   import jax
   import numpy as np
@@ -286,8 +299,7 @@ def method_steps(batch=256, repeat=5):
   for name, modality in methods.available().items():
     if modality == 'image' and config_of(name).encoder.name == encoder:
       step, views = stepper(name)
-      times = [(best_of(step, 1), best_of(simclr, 1)) for _ in range(repeat)]
-      seconds, reference = (min(column) for column in zip(*times, strict=True))
+      seconds, reference = best_in_turns(step, simclr, repeat)
       steps[name] = {
         'seconds': seconds,
         'seconds_simclr': reference,
@@ -403,7 +415,7 @@ def sinkhorn(rows=4096, clusters=3000, repeat=10):
   }
 
 
-def queue(size=65536, small=256, width=128, repeat=5):
+def queue(size=65536, small=256, width=128, repeat=8):
   """What a long queue adds to a step of MoCo v2: of ResNet-18 with the paper's batch of 256 and
   with a small one, and of the tiny encoder.
 
@@ -412,11 +424,7 @@ def queue(size=65536, small=256, width=128, repeat=5):
 
   def share(preset, batch):
     made = [moco_step(length, batch, width, preset) for length in (size, small)]
-    times = [[], []]
-    for _ in range(repeat):  # in turns, so that a change of the machine's load counts for both
-      for step, seconds in zip(made, times, strict=True):
-        seconds.append(best_of(step, 1))
-    long, short = map(min, times)
+    long, short = best_in_turns(*made, repeat)
     return long / short - 1, short
 
   added, seconds = share('cifar', 256)

@@ -13,7 +13,7 @@ from ssljax import losses, models, ops
 from ssljax.convert import files, reading, rules
 from ssljax.convert.reading import LAYOUTS
 from ssljax.errors import InputError
-from ssljax.models import decoders, heads, positions, resnet, vit
+from ssljax.models import decoders, first_token, heads, positions, resnet, vit
 from ssljax.models.conv import conv2d, conv2d_xla
 from ssljax.models.norm import BatchNorm
 from ssljax.net import from_linen
@@ -547,6 +547,33 @@ def test_mlp_layers():
 
 
 # ---- names
+
+
+def test_first_token_drops_by_each_sequences_own_seeds():
+  rate, n, shape = 0.3, 64, (8, 25)
+  seeds = jax.random.bits(jax.random.key(0), (n, 2))
+  ones = jnp.ones((n, *shape))
+  dropped = first_token.drop(seeds, rate, 1, 'hidden', ones)
+  kept = np.asarray(dropped) > 0
+  # Four deviations of the mean of so many draws.
+  assert abs(kept.mean() - (1 - rate)) < 4 * (rate * (1 - rate) / kept.size) ** 0.5
+  assert_allclose(dropped[kept], 1 / (1 - rate), rtol=1e-4)
+  assert (kept[0] != kept[1]).any()
+  other = np.asarray(first_token.drop(seeds, rate, 2, 'hidden', ones)) > 0
+  assert abs((kept == other).mean() - (0.7**2 + 0.3**2)) < 0.02
+  assert (
+    np.asarray(first_token.drop(seeds[3:5], rate, 1, 'hidden', ones[:2])) == dropped[3:5]
+  ).all()
+
+  net = first_token.first_token(layers=2, heads=2, dropout=rate)
+  x = jax.random.normal(jax.random.key(1), (n, 5, 8))
+  params, _ = net.init(jax.random.key(2), x)
+  y, _ = net.apply(params, {}, x, train=True, seeds=seeds)
+  half, _ = net.apply(params, {}, x[9:20], train=True, seeds=seeds[9:20])
+  assert_allclose(y[9:20], half, atol=1e-5)
+  assert np.abs(y - net.apply(params, {}, x, train=False)[0]).max() > 0.1
+  with pytest.raises(InputError, match='seeds'):
+    net.apply(params, {}, x, train=True)
 
 
 def test_names_and_their_errors():
