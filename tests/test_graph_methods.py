@@ -242,6 +242,27 @@ def views_of(name):
   return program, program.init(small.key()), jax.jit(program.method.views)(small.key(), batch)
 
 
+def test_hypeboy_learns_nothing_of_a_node_that_hears_of_nothing():
+  """Masked, and in no hyperedge with a node that is not: its decoded features are 0 at first."""
+  c = small.small_config('hypeboy')
+  c.batch_size, c.method.stage = 1, 'features'
+  mesh = sharding.make_mesh(1, 1, jax.devices()[:1])
+  source = pipeline.fitted(hypergraph(), c, 1)
+  made = program.make_program(c, mesh, source, steps=1)
+  state, method = made.init(small.key()), made.method
+  batch = probing.place(small.rows(method, source=source), source, made)
+
+  @jax.jit
+  def steepest(rng):
+    views = method.views(rng, batch)
+    gradient = jax.grad(lambda p: method.loss(p, state.state, views, rng, 0)[0])(state.params)
+    largest = jnp.stack([jnp.abs(g).max() for g in jax.tree.leaves(gradient)]).max()
+    return views['masked'][0, 4:6].any(), largest
+
+  masked, largest = jax.vmap(steepest)(jax.random.split(small.key(), 8))
+  assert masked.any() and 0 < largest.max() < 100
+
+
 def test_supergat_sums_the_losses_of_its_layers():
   """Where parameters are near 0 so are the logits of a pair: ln 2 for each of three layers, two of
   the encoder and the classifier."""

@@ -77,7 +77,8 @@ def make(config, nets):
       )
       wanted.append(jax.lax.stop_gradient(_common.flat(outputs['features'])))
     value = 2 * sum(
-      losses.sce(p, t, gamma=1.0, where=where) for p, t in zip(seen, wanted[::-1], strict=True)
+      losses.sce(p, t, gamma=1.0, eps=None, where=where)
+      for p, t in zip(seen, wanted[::-1], strict=True)
     )
     return value, (
       {**state, 'stats': {'encoder': stats}, 'teacher_stats': teacher_stats},

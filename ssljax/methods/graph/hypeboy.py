@@ -11,7 +11,9 @@ hypergraphs". Two stages as in the paper: a run with method.stage=features, then
 method.stage=filling and init_from= the first. Follows the authors' code in the loss, a mean over
 queries here, in its encoder and heads and its settings; the decoder is as wide as the encoder here,
 with a linear layer behind it, and as wide as the features there. Hyperedges of one member ask
-nothing.
+nothing. Where all that a masked node hears of is masked, what is decoded is at first zero: it gets
+no gradient here, for one over a small eps stops Adam (Cora's co-citations: 55 by node-public-v1
+with an eps of 1e-12, 71 without).
 """
 
 import jax
@@ -137,7 +139,7 @@ def make(config, nets):
     )
     decoded, _ = output(batch).apply(params['output'], {}, outputs['features'], train=True)
     value = losses.sce(
-      _common.flat(decoded), _common.flat(batch['x']), gamma=config.gamma,
+      _common.flat(decoded), _common.flat(batch['x']), gamma=config.gamma, eps=None,
       where=_common.flat(batch['masked']),
     )  # fmt: skip
     return value, {'encoder': of_encoder, 'decoder': of_decoder}
