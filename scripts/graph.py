@@ -96,7 +96,8 @@ ROWS = (
 # Of rows that fall short: how they differ from what was published, and what was tried.
 NOTES = {
   'mvgrl:cora': 'the whole graph for 300 epochs; the authors draw cuts of 2,000 nodes. DGL reports '
-  "83.2 and 83.5 for its two programs and no more from the authors' own",
+  "83.2 and 83.5 for its two programs and no more from the authors' own. It stood still for some of "
+  'its minutes',
   'mvgrl:MUTAG': 'sums of the raw features, which have degrees among them, do as well',
   'graphmae:cora': 'one seed; the same features have 83.6 by node-public-v1. With no gradient at '
   "rows of zeros, and attention and decay not as in the authors' code, they had 81.7 by that",
@@ -105,7 +106,8 @@ NOTES = {
   'graphmae:NCI1': "20 of the authors' 300 epochs",
   'bandana:cora': "settings are the authors'; with a smaller encoder it was 81.4. The published "
   'number is of one training, kept at the epoch that best told edges held out, here the last is '
-  'kept; their probe (Adam, 100 steps) gives 82.4 on these features',
+  'kept. It stood still for some of its minutes',
+  'dgi:cora': 'runs stood still for most of their minutes; a run takes two',
   'infograph:MUTAG': 'under the random encoder, as others on these 188 graphs are or nearly',
   'graphmae:MUTAG': '60 steps; with a narrow decoder and without self-loops it was 84.4 '
   "(one seed). Others had 86.6 +- 1.2 from the authors' PyTorch Geometric branch (issue 45 there)",
