@@ -96,8 +96,8 @@ ROWS = (
 # Of rows that fall short: how they differ from what was published, and what was tried.
 NOTES = {
   'mvgrl:cora': 'the whole graph for 300 epochs; the authors draw cuts of 2,000 nodes. DGL reports '
-  "83.2 and 83.5 for its two programs and no more from the authors' own. It stood still for some of "
-  'its minutes',
+  "83.2 and 83.5 for its two programs and no more from the authors' own. It stood still for some "
+  'of its minutes',
   'mvgrl:MUTAG': 'sums of the raw features, which have degrees among them, do as well',
   'graphmae:cora': 'one seed; the same features have 83.6 by node-public-v1. With no gradient at '
   "rows of zeros, and attention and decay not as in the authors' code, they had 81.7 by that",
