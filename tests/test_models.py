@@ -546,9 +546,6 @@ def test_mlp_layers():
     heads.mlp((4,), last_norm='layer')
 
 
-# ---- names
-
-
 def test_first_token_drops_by_each_sequences_own_seeds():
   rate, n, shape = 0.3, 64, (8, 25)
   seeds = jax.random.bits(jax.random.key(0), (n, 2))
@@ -574,6 +571,9 @@ def test_first_token_drops_by_each_sequences_own_seeds():
   assert np.abs(y - net.apply(params, {}, x, train=False)[0]).max() > 0.1
   with pytest.raises(InputError, match='seeds'):
     net.apply(params, {}, x, train=True)
+
+
+# ---- names
 
 
 def test_names_and_their_errors():

@@ -12,8 +12,8 @@ method.stage=filling and init_from= the first. Follows the authors' code in the 
 queries here, in its encoder and heads and its settings; the decoder is as wide as the encoder here,
 with a linear layer behind it, and as wide as the features there. Hyperedges of one member ask
 nothing. Where all that a masked node hears of is masked, what is decoded is at first zero: it gets
-no gradient here, for one over a small eps stops Adam (Cora's co-citations: 55 by node-public-v1
-with an eps of 1e-12, 71 without).
+no gradient here, and one over the cosine's eps, 1e-6, there. With GraphMAE's 1e-12 Adam stands
+still for the whole stage.
 """
 
 import jax

@@ -31,7 +31,7 @@ FAMILY = 'contrastive'
 def get_config(preset='imagenet'):
   """'cifar': solo-learn's for CIFAR-100, but for the optimizer; 'imagenet': the same heads with
   BYOL's views, ours, as the paper trains on subsets of ImageNet; 'tiny' is ours, with one layer of
-  attention, for three take as long as half of its encoder."""
+  attention, for three cost much beside so small an encoder."""
   colour = dict(jitter=(0.4, 0.4, 0.2, 0.1), jitter_prob=0.8, grayscale_prob=0.2)
   lars = dict(name='lars', batch_scaling='linear', warmup_fraction=0.01)
   common = dict(
