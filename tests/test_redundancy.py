@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cases_distance import numpy_distance_correlation
 
 from ssljax import losses, ops
 from ssljax.errors import InputError
@@ -121,6 +122,14 @@ def test_distance_correlation_of_a_turned_and_of_an_independent_set():
   one = generator.normal(size=(400, 1))
   assert losses.distance_correlation(one, generator.normal(size=(400, 1))) < 0.15
   assert losses.distance_correlation(one, one**2) > 0.4  # a dependence without correlation
+
+
+def test_distance_correlation_takes_equal_rows_for_equal():
+  # Of rows in pairs |a|^2 + |b|^2 - 2ab is rounding, and the root of that is much larger.
+  generator = np.random.default_rng(1)
+  x, y = (generator.normal(size=(32, width)).repeat(2, 0).astype(np.float32) for width in (512, 64))
+  wanted = numpy_distance_correlation(*(rows.astype(np.float64) for rows in (x, y)))
+  np.testing.assert_allclose(losses.distance_correlation(x, y), wanted, rtol=1e-6)
 
 
 def test_sigreg_of_a_gaussian_is_small_and_of_others_grows_with_the_batch():

@@ -15,7 +15,8 @@ def distance_correlation(x, y, *, axis_name=None):
   of y likewise:
     sqrt( sum AB / sqrt( sum AA  sum BB ) )
 
-  It holds two [B, B] matrices of the global batch. Constant rows give 0, with finite gradients.
+  It holds two [B, B] matrices of the global batch. Constant rows give 0, with finite gradients. The
+  distance of rows that differ by less than a thousandth of their length (in float32) counts as 0.
 
   Args:
     x: [B, D]; y: [B, E].
@@ -87,7 +88,9 @@ def _centred_distances(x, axis_name):
   squares = jnp.sum(x * x, axis=1)
   products = jnp.einsum('id,jd->ij', x, x, precision=lax.Precision.HIGHEST)
   squared = jnp.where(jnp.eye(len(x), dtype=bool), 0, squares[:, None] + squares - 2 * products)
-  distances = jnp.where(squared > 1e-12, jnp.sqrt(_floor(squared, 1e-12)), 0)
+  # Rows nearer than this are equal but for rounding, whose root would be a distance.
+  rounding = 8 * jnp.finfo(x.dtype).eps * (squares[:, None] + squares)
+  distances = jnp.where(squared > jnp.maximum(rounding, 1e-12), jnp.sqrt(_floor(squared, 1e-12)), 0)
   rows = jnp.mean(distances, axis=1)
   return distances - rows[:, None] - rows + jnp.mean(rows)
 
