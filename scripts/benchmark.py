@@ -419,29 +419,29 @@ def sinkhorn(rows=4096, clusters=3000, repeat=10):
   }
 
 
-def queue(size=65536, small=256, width=128, repeat=8):
+def queue(size=65536, small=256, width=128):
   """What a long queue adds to a step of MoCo v2: of ResNet-18 with the paper's batch of 256 and
   with a small one, and of the tiny encoder.
 
   Its two products are 1 % of a step of ResNet-18. What is measured differs more between batches.
   """
 
-  def share(preset, batch):
+  def share(preset, batch, repeat):
     made = [moco_step(length, batch, width, preset) for length in (size, small)]
     pairs = in_turns(*made, repeat)
     # A difference of some per cent is lost in a machine's noise, but for the middle of many pairs.
     ratio = statistics.median(long / short for long, short in pairs)
     return ratio - 1, min(short for _, short in pairs)
 
-  added, seconds = share('cifar', 256)
+  added, seconds = share('cifar', 256, repeat=5)
   return {
     'what': f'what a queue of {size} x {width} adds to a step of moco_v2 over one of {small}: with '
     "ResNet-18 (CIFAR stem) at the paper's batch of 256, at 64, and with ResNet-10 of the presets "
     'tiny at 256',
     'share_added': added,
     'seconds': seconds,
-    'share_added_batch_64': share('cifar', 64)[0],
-    'share_added_tiny': share('tiny', 256)[0],
+    'share_added_batch_64': share('cifar', 64, repeat=8)[0],
+    'share_added_tiny': share('tiny', 256, repeat=16)[0],
     'wanted': 'share_added < 0.05',
   }
 
