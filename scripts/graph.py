@@ -109,6 +109,7 @@ NOTES = {
   'kept. It stood still for some of its minutes',
   'dgi:cora': 'runs stood still for most of their minutes; a run takes two',
   'infograph:MUTAG': 'under the random encoder, as others on these 188 graphs are or nearly',
+  'infograph:PROTEINS': 'no better than the random encoder, and under sums of the raw features',
   'graphmae:MUTAG': '60 steps; with a narrow decoder and without self-loops it was 84.4 '
   "(one seed). Others had 86.6 +- 1.2 from the authors' PyTorch Geometric branch (issue 45 there)",
   'node2vec:BlogCatalog': 'three epochs over all pairs. The authors have one: it gives 22.9 here '

@@ -571,6 +571,8 @@ def test_first_token_drops_by_each_sequences_own_seeds():
   assert np.abs(y - net.apply(params, {}, x, train=False)[0]).max() > 0.1
   with pytest.raises(InputError, match='seeds'):
     net.apply(params, {}, x, train=True)
+  with pytest.raises(InputError, match='dropout is 1'):
+    first_token.first_token(dropout=1)
 
 
 # ---- names

@@ -21,8 +21,11 @@ def first_token(*, layers=3, heads=8, dropout=0.1) -> Net:
   queries, keys and values. In training `dropout` needs `seeds` [N, 2], 32 random bits each: what is
   dropped from a sequence depends on its own seeds alone, not on the rest of its batch.
 
-  Raises InputError if D is no multiple of `heads`, or if seeds are wanted and missing.
+  Raises InputError if `dropout` is not in [0, 1), D is no multiple of `heads`, or seeds are wanted
+  and missing.
   """
+  if not 0 <= dropout < 1:
+    raise InputError(f'dropout is {dropout}, wanted it from 0 to below 1')
   return from_linen(FirstToken(layers, heads, dropout))
 
 
