@@ -13,7 +13,7 @@ from ssljax import losses, models, ops
 from ssljax.convert import files, reading, rules
 from ssljax.convert.reading import LAYOUTS
 from ssljax.errors import InputError
-from ssljax.models import decoders, first_token, heads, positions, resnet, vit
+from ssljax.models import conv, decoders, first_token, heads, positions, resnet, vit
 from ssljax.models.conv import conv2d, conv2d_xla
 from ssljax.models.norm import BatchNorm
 from ssljax.net import from_linen
@@ -78,6 +78,20 @@ def test_conv2d_equals_the_ordinary_convolution(size, kernel, strides, padding):
 
 
 @pytest.mark.parametrize('kernel', [1, 3])
+@pytest.mark.parametrize('images', [1, 2, 5])
+def test_conv2d_sums_the_kernels_gradient_over_parts_of_the_batch(monkeypatch, kernel, images):
+  # Of 2 images, the last of 3 parts is half padding.
+  monkeypatch.setattr(conv, 'PATCH_BYTES', images * 4 * 4 * kernel**2 * 3 * 4)
+  x, w = normal(0, 5, 8, 8, 3), normal(1, kernel, kernel, 3, 5)
+  options = {'strides': (2, 2), 'padding': (kernel // 2,) * 2}
+  text = jax.jit(functools.partial(value_and_grads, conv2d, **options)).lower(x, w).as_text()
+  assert f'tensor<{-(-5 // images)}xi32>' in text
+  ours, wanted = (value_and_grads(f, x, w, **options) for f in (conv2d, conv2d_xla))
+  for a, b in zip(ours, wanted, strict=True):
+    assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize('kernel', [1, 3])
 def test_conv2d_in_bfloat16_under_vmap_and_in_a_loop(kernel):
   options = {'strides': (2, 2), 'padding': (kernel // 2,) * 2}
   x, w = normal(0, 2, 4, 8, 8, 3), normal(1, kernel, kernel, 3, 5)
@@ -139,7 +153,7 @@ def test_conv2d_by_platform(kernel):
   assert lowered_convolutions(conv2d, 'cuda', kernel) == ordinary
   # On CPU only the one form that has a fast kernel in every place of a program, or no convolution.
   on_cpu = lowered_convolutions(conv2d, 'cpu', kernel)
-  assert len(on_cpu) == (0 if kernel == 1 else 3)
+  assert len(on_cpu) == (0 if kernel == 1 else 2)  # the kernel's gradient is products of matrices
   assert all(line.startswith('[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]') for line in on_cpu)
 
 
@@ -244,9 +258,9 @@ def test_resnet_shapes(name, stem, features, side):
 def test_resnet_block_computes_the_same_with_either_convolution():
   x = normal(0, 8, 6, 6, 4)
   results = []
-  for conv in ('auto', 'xla'):
+  for kind in ('auto', 'xla'):
     block = resnet.Block(
-      bottleneck=True, features=4, strides=2, zero_init_residual=False, conv=conv
+      bottleneck=True, features=4, strides=2, zero_init_residual=False, conv=kind
     )
     net = from_linen(block)
     params, state = jax.jit(functools.partial(net.init, bn_groups=2))(KEY, x)

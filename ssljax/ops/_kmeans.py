@@ -73,16 +73,21 @@ def _lloyd(x, centroids, *, iters, spherical, chunk):
   ids = jnp.arange(k, dtype=x.dtype)[:, None]
 
   def assign(centroids):
-    # |x - c|^2 is |x|^2, which all centroids share, less twice x . c - |c|^2 / 2.
+    # |x - c|^2 is |x|^2, which all centroids share, less twice x . c - |c|^2 / 2: one product, if
+    # the rows have a last feature of 1. XLA would spend another pass over the scores on the term.
     c = centroids - origin
-    half = 0.0 if spherical else jnp.sum(c * c, axis=1, keepdims=True) / 2
+    if not spherical:
+      c = jnp.concatenate([c, -jnp.sum(c * c, axis=1, keepdims=True) / 2], axis=1)
 
     def block(b):
-      q = lax.dynamic_index_in_dim(blocks, b, axis=1, keepdims=False)
+      q = lax.dynamic_index_in_dim(blocks, b, axis=1, keepdims=False) - origin
+      if not spherical:
+        q = jnp.concatenate([q, jnp.ones_like(q[:, :1])], axis=1)
       # Centroids by rows: reductions over the leading axis are vectorised on CPU. And the argmax
-      # is two plain ones: XLA's own is not.
-      s = jnp.matmul(c, (q - origin).T, precision=lax.Precision.HIGHEST) - half
-      return jnp.min(jnp.where(s == jnp.max(s, axis=0), ids, k - 1), axis=0)
+      # is two plain ones: XLA's own is not. The barrier keeps it from an array of equal maxima.
+      s = jnp.matmul(c, q.T, precision=lax.Precision.HIGHEST)
+      best = lax.optimization_barrier(jnp.max(s, axis=0))
+      return jnp.min(jnp.where(s == best, ids, k - 1), axis=0)
 
     return lax.map(block, jnp.arange(count)).astype(jnp.int32).T.reshape(-1)[:rows]
 

@@ -39,7 +39,8 @@ def sinkhorn(scores, *, eps=0.05, iters=3, where=None, axis_name=None):
   if isinstance(eps, int | float) and eps <= 0:
     raise InputError(f'eps is {eps}, wanted more than 0')
   scores = as_float(scores)
-  top = jnp.max(scores, axis=1)
+  # Without the barrier XLA makes the maxima again, from all scores, where they are used.
+  top = lax.optimization_barrier(jnp.max(scores, axis=1))
   highest = jnp.max(top)
   if axis_name is not None:
     highest = lax.pmax(highest, axis_name)
