@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from ssljax.errors import InputError
 from ssljax.ops._check import as_float, check_shape
@@ -39,11 +40,20 @@ def hog(images, *, bins=9, cell=8):
   down = jnp.pad((x[:, 2:] - x[:, :-2]) / 2, ((0, 0), (1, 1), (0, 0), (0, 0)))
   magnitude = jnp.sqrt(across**2 + down**2)
   place = jnp.mod(jnp.arctan2(down, across), jnp.pi) * (bins / jnp.pi)
-  lower = jnp.floor(place)
-  share = place - lower
-  lower = lower.astype(jnp.int32) % bins
-  votes = (magnitude * (1 - share))[..., None] * jax.nn.one_hot(lower, bins, dtype=x.dtype)
-  votes += (magnitude * share)[..., None] * jax.nn.one_hot((lower + 1) % bins, bins, dtype=x.dtype)
-  votes = votes[:, : rows * cell, : columns * cell]
-  votes = votes.reshape(batch, rows, cell, columns, cell, channels * bins)
-  return votes.mean((2, 4))
+
+  # In the places of cells: [B, rows, cell, columns x cell x C]. Sums go over rows of pixels first.
+  def cells(y):
+    y = y[:, : rows * cell, : columns * cell]
+    return y.reshape(batch, rows, cell, columns * cell * channels)
+
+  magnitude, place = cells(magnitude), cells(place)
+
+  def votes(b):
+    away = jnp.abs(place - b)
+    share = jax.nn.relu(1 - jnp.minimum(away, bins - away))
+    sums = jnp.sum(magnitude * share, axis=2)
+    return sums.reshape(batch, rows, columns, cell, channels).sum(3) / cell**2
+
+  # A bin at a time: votes for all of them would be `bins` images.
+  histograms = lax.map(votes, jnp.arange(bins, dtype=x.dtype))
+  return jnp.moveaxis(histograms, 0, -1).reshape(batch, rows, columns, channels * bins)

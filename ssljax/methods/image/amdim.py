@@ -63,7 +63,7 @@ def get_config(preset='imagenet'):
       'tiny': dict(
         method=dict(
           projector=(64,),
-          chunk_size=0,
+          chunk_size=16,
           views=image.get_config(32, **_pair.TINY_VIEWS),
           **common | dict(flip_both=0.0),
         ),
