@@ -121,7 +121,8 @@ def convolution(batch=64, repeat=3, few=8):
   matmul = 2 * 2048**3 / best_of(lambda: product(a, a), 10)
   return {
     'what': f'ResNet-18 (CIFAR stem), forward and backward, batch {batch}: our convolution against '
-    f"flax's ordinary one, whose kernel's gradient is a convolution too; as 2 micro-batches in a loop, batch {few}; and "
+    "flax's ordinary one, whose kernel's gradient is a convolution too; as 2 micro-batches in a "
+    f'loop, batch {few}; and '
     "ResNet-10 of the presets 'tiny', batch 256, which ends in maps of 2x2 pixels",
     'seconds': ours,
     'seconds_ordinary': flax,
