@@ -4,8 +4,8 @@ XLA's CPU backend has one fast convolution: NHWC images, HWIO kernel, NHWC out. 
 gradients of a convolution to that form only at the top level of a program; inside the body of a
 `lax.scan` (gradient accumulation, several steps per call) they run 7 to over 100 times slower. So
 on CPU both gradients are written by hand. That of the input has the fast form. That of the kernel
-is a sum over so many pixels that in this form most of its time is cache misses: it is a sum of
-matrix products, each of so few images that their patches stay in cache. On maps of a few pixels,
+sums over all pixels of the batch, and in this form gets slower by pixel the more there are: it is a
+sum of matrix products, each of so few images that their patches stay in cache. On maps of a few pixels,
 where a deep network ends, every form is slow (3x3 on 2x2 pixels, 256 channels: 7 GFLOP/s where a
 matrix product runs at 190): there a convolution is one matrix over all pixels.
 """
@@ -178,9 +178,8 @@ def _kernel_grad(x, w, dy, strides, padding):
 
 
 def _reach(w, dy, strides, padding):
-  """Rows and columns of the input, but for the padding before it, up to where the last window ends.
-
-  A stride may leave some over."""
+  """How far into the rows and columns of the input the last window reaches; a stride may leave some
+  over."""
   return [
     (m - 1) * s + k - p
     for m, s, k, p in zip(dy.shape[1:3], strides, w.shape[:2], padding, strict=True)
