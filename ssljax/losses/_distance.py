@@ -15,8 +15,8 @@ def distance_correlation(x, y, *, axis_name=None):
   of y likewise:
     sqrt( sum AB / sqrt( sum AA  sum BB ) )
 
-  It holds two [B, B] matrices of the global batch. Constant rows give 0, with finite gradients. Rows
-  whose distance is, in float32, under about a thousandth of theirs to the mean count as equal.
+  It holds two [B, B] matrices of the global batch. Constant rows give 0, with finite gradients.
+  Rows whose distance is, in float32, under about a thousandth of theirs to the mean count as equal.
 
   Args:
     x: [B, D]; y: [B, E].

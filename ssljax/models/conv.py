@@ -5,9 +5,9 @@ gradients of a convolution to that form only at the top level of a program; insi
 `lax.scan` (gradient accumulation, several steps per call) they run 7 to over 100 times slower. So
 on CPU both gradients are written by hand. That of the input has the fast form. That of the kernel
 sums over all pixels of the batch, and in this form gets slower by pixel the more there are: it is a
-sum of matrix products, each of so few images that their patches stay in cache. On maps of a few pixels,
-where a deep network ends, every form is slow (3x3 on 2x2 pixels, 256 channels: 7 GFLOP/s where a
-matrix product runs at 190): there a convolution is one matrix over all pixels.
+sum of matrix products, each of so few images that their patches stay in cache. On maps of a few
+pixels, where a deep network ends, every form is slow (3x3 on 2x2 pixels, 256 channels: 7 GFLOP/s
+where a matrix product runs at 190): there a convolution is one matrix over all pixels.
 """
 
 import functools
