@@ -45,6 +45,8 @@ class Method(NamedTuple):
            report.
   frozen:  {regular expression over parameter paths: reason}, parameters no gradient reaches on
            purpose.
+  held:    {regular expression over parameter paths: steps}, parameters that do not move in so many
+           first steps.
 
   `params` is what the optimizer trains, `state` everything else the method remembers; both are
   pytrees of arrays of fixed shapes, made inside `jit`.
@@ -68,6 +70,7 @@ class Method(NamedTuple):
   embed_views: Callable | None = None
   show: Callable | None = None
   frozen: Mapping[str, str] = MappingProxyType({})
+  held: Mapping[str, int] = MappingProxyType({})
 
 
 class TrainState(NamedTuple):

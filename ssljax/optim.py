@@ -1,7 +1,8 @@
 """Optimizers and schedules by config, all from optax."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +36,8 @@ def get_config(**overrides) -> ConfigDict:
   layer_decay: what the rate of each block of a ViT under encoder/ is multiplied by for every block
     between it and the heads; patch embedding, positions and first tokens come before the first
     block (Clark et al. 2020; DINOv2). `patch_embed_multiplier` is of the patch embedding besides.
+  vector_multiplier: what the rate of biases, norm scales and other vectors is multiplied by (Barlow
+    Twins).
   clip_norm: largest norm of the gradient; 0 does not clip. `clip_by` says of what: 'whole', of each
     'module' (encoder, head, ...: DINOv2) or of each 'array' (DINO).
   constant: regular expressions of parameters' paths whose rate stays at the peak, warmup and fall
@@ -55,6 +58,7 @@ def get_config(**overrides) -> ConfigDict:
       'undecayed': (),
       'layer_decay': 1.0,
       'patch_embed_multiplier': 1.0,
+      'vector_multiplier': 1.0,
       'momentum': 0.9,
       'b1': 0.9,
       'b2': 0.999,
@@ -177,14 +181,23 @@ def is_matrix(params):
   return jax.tree_util.tree_map_with_path(keep, params)
 
 
+def _is_vector(params):
+  return jax.tree.map(lambda matrix: not matrix, is_matrix(params))
+
+
 def make(
   config: ConfigDict,
   *,
   total_steps: int,
   batch_size: int,
-  frozen: Mapping[str, str] | None = None,
+  frozen: Iterable[str] = (),
+  held: Mapping[str, int] = MappingProxyType({}),
 ) -> optax.GradientTransformation:
-  """The gradient transformation; parameters whose path matches a key of `frozen` never move."""
+  """The gradient transformation.
+
+  Parameters whose path matches one of `frozen` never move; those that match a key of `held` do not
+  in so many first steps, weight decay included, while their moments are taken as of all others.
+  """
   _choice('name', config.name, OPTIMIZERS)
   rate = make_schedule(config, total_steps=total_steps, batch_size=batch_size)
   mask = (lambda params: jax.tree.map(lambda _: True, params)) if config.decay_all else is_matrix
@@ -209,12 +222,22 @@ def make(
   if (config.layer_decay, config.patch_embed_multiplier) != (1.0, 1.0):
     # The decoupled decay is slowed with the rest, as in torch, where it is part of the rate.
     tx = optax.chain(tx, _by_layer(config.layer_decay, config.patch_embed_multiplier))
+  if config.vector_multiplier != 1.0:
+    tx = optax.chain(tx, optax.masked(optax.scale(config.vector_multiplier), _is_vector))
   _choice('clip_by', config.clip_by, CLIPPED)
   if config.clip_norm:
     tx = optax.chain(_clip(config.clip_norm, config.clip_by), tx)
   if frozen:
     tx = optax.chain(tx, optax.masked(optax.set_to_zero(), lambda p: matches(frozen, p)))
+  for pattern, steps in held.items():
+    tx = optax.chain(tx, _hold(pattern, steps))
   return tx
+
+
+def _hold(pattern, steps):
+  """No updates in the first `steps` to the parameters that match."""
+  wait = optax.scale_by_schedule(lambda count: count >= steps)
+  return optax.masked(wait, lambda params: matches((pattern,), params))
 
 
 def _decayed(config, kept):

@@ -136,7 +136,11 @@ def make_program(config: ConfigDict, mesh: Mesh, source, *, steps: int) -> Progr
     num_classes=0 if label is None else int(label.max()) + 1,
   )
   tx = optim.make(
-    config.optim, total_steps=steps, batch_size=config.batch_size, frozen=method.frozen
+    config.optim,
+    total_steps=steps,
+    batch_size=config.batch_size,
+    frozen=method.frozen,
+    held=method.held,
   )
   spec = with_own_partners(method, example_batch(source, rows=2, labels=method.labels))
 

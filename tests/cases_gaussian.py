@@ -28,6 +28,12 @@ def numpy_lejepa(z, slices, *, global_views=2, lambd=0.05):
   return lambd * gaussian + (1 - lambd) * invariance
 
 
+def to_gaussian(t):
+  """Embeddings far from the mean 0 and the covariance 1 move there."""
+  z, _ = np.linalg.qr(embeddings(1)[0])  # columns of mean square 1 / B
+  return np.float32(np.sqrt(len(z)) * z * (1 + 2 * (1 - t)) + 2 * (1 - t)), SLICES
+
+
 Z = views_of(3, 12)
 SLICES = np.float32(unit(embeddings(1, seed=9, batch=10)[0]).T)
 CASES = {
@@ -36,6 +42,7 @@ CASES = {
     numpy_sigreg,
     (embeddings(1)[0], SLICES),
     1,
+    to_gaussian,
     permutes=False,
     axis_name=(True, False),
   ),

@@ -18,11 +18,11 @@ def numpy_barlow_twins(z1, z2, *, lambd=0.0051, eps=1e-5):
   return total
 
 
-def numpy_vicreg(z1, z2):
+def numpy_vicreg(z1, z2, *, halved=True):
   variance = covariance = 0.0
   for z in (z1, z2):
     cov = np.cov(z.T)
-    variance += np.maximum(0, 1 - np.sqrt(np.diag(cov) + 1e-4)).mean() / 2
+    variance += np.maximum(0, 1 - np.sqrt(np.diag(cov) + 1e-4)).mean() / (2 if halved else 1)
     covariance += ((cov - np.diag(np.diag(cov))) ** 2).sum() / len(cov)
   return 25 * ((z1 - z2) ** 2).mean() + 25 * variance + covariance
 
@@ -81,6 +81,13 @@ CASES = {
     axis_name=(True, True, False),
   ),
   'vicreg': Case(losses.vicreg, numpy_vicreg, PAIR, 2, second_nears_first(PAIR)),
+  "vicreg, the paper's": Case(
+    functools.partial(losses.vicreg, halve_variance=False),
+    functools.partial(numpy_vicreg, halved=False),
+    PAIR,
+    2,
+    second_nears_first(PAIR),
+  ),
 }
 
 

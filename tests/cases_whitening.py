@@ -45,7 +45,8 @@ CASES = {
     functools.partial(numpy_w_mse, norm=norm),
     (Z, PERMS),
     1,
-    views_near_first(Z, PERMS) if norm else None,
+    views_near_first(Z, PERMS),
+    prevented_by='' if norm else 'Constant embeddings cannot be whitened',
     permutes=False,  # the permutations name rows
     axis_name=(True, False),
   )

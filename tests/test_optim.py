@@ -71,6 +71,27 @@ def test_lars_by_hand():
     updates['dense']['kernel'], -2.0 * 0.001 * (1 / decayed) * decayed * np.ones((2, 3)), rtol=1e-5
   )
   np.testing.assert_allclose(updates['dense']['bias'], -6.0 * np.ones(3), rtol=1e-6)
+  slower = optim.make(
+    optim.get_config(**{**config, 'vector_multiplier': 0.1}), total_steps=10, batch_size=256
+  )
+  found, _ = slower.update(grads, slower.init(PARAMS), PARAMS)
+  np.testing.assert_array_equal(found['dense']['kernel'], updates['dense']['kernel'])
+  np.testing.assert_allclose(found['dense']['bias'], -0.6 * np.ones(3), rtol=1e-6)
+
+
+def test_held_parameters_wait_and_then_take_ordinary_steps():
+  config = optim.get_config(
+    learning_rate=0.1, warmup_fraction=0.0, schedule='constant', weight_decay=0.5
+  )
+  tx = optim.make(config, total_steps=10, batch_size=256, held={'^dense/kernel$': 4})
+  grads, state, seen = jax.tree.map(jnp.ones_like, PARAMS), tx.init(PARAMS), []
+  for _ in range(6):
+    updates, state = tx.update(grads, state, PARAMS)
+    seen.append(updates)
+  held = [float(updates['dense']['kernel'][0, 0]) for updates in seen]
+  # Adam's step for a gradient that stays the same is the rate; decay is half of it.
+  np.testing.assert_allclose(held, [0, 0, 0, 0, -0.15, -0.15], rtol=1e-5)
+  np.testing.assert_allclose([u['token'] for u in seen], -0.15 * np.ones((6, 1, 1, 3)), rtol=1e-5)
 
 
 @pytest.mark.parametrize('name', optim.OPTIMIZERS)

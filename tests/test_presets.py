@@ -1,13 +1,19 @@
 """Presets of methods that the common suite, which takes the tiny ones, does not reach."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import small
+from ml_collections import ConfigDict
 
 from ssljax import config, program, sharding
+from ssljax.augment import image
 from ssljax.errors import InputError
+from ssljax.methods.image import _pair, mv_mr
+from ssljax.net import Net
 
 
 def make(arg, **fields):
@@ -54,3 +60,83 @@ def test_supcon_projects_features_of_length_one():
   unit = features / jnp.linalg.norm(features, axis=1, keepdims=True)
   kernel = train_state.params['projector']['linear_0']['kernel']
   np.testing.assert_allclose(named['projection'], unit @ kernel, rtol=1e-4, atol=1e-5)
+
+
+def test_groups_of_images_share_batch_statistics_as_on_as_many_devices():
+  """MoCo's shuffled batch norm: the student's groups are strides, the teacher's are drawn."""
+
+  def init(rng, x):
+    return {'w': jnp.ones(())}, {}
+
+  def standardized(params, stats, x, *, train, rng=None, bn_groups=1):
+    groups = x.reshape(-1, bn_groups, x.shape[-1])
+    groups = (groups - groups.mean(0)) / groups.std(0)
+    return params['w'] * groups.reshape(x.shape), stats
+
+  method = _pair.with_teacher(
+    ConfigDict({'views': image.get_config(8), 'view_stats': 'separate'}), None, lambda step: 0.5,
+    student_views=slice(0, 1), teacher_views=slice(1, 2), bn_splits=4,
+    encoder=Net(init, standardized),
+  )  # fmt: skip
+  x = np.random.default_rng(0).normal(size=(16, 2, 3)).astype(np.float32)
+  params, state = method.init(small.key(), {'image': x})
+  found, _ = method.forward(params, state, {'image': x}, small.key(), 0)
+
+  def deviations(rows, view):
+    return (x[rows, view] - x[rows, view].mean(0)) / x[rows, view].std(0)
+
+  z, target = found['z'][:, 0], found['target'][:, 0]
+  for i in range(4):
+    np.testing.assert_allclose(z[i::4], deviations(slice(i, None, 4), 0), atol=1e-5)
+  assert not np.allclose(target[::4], deviations(slice(0, None, 4), 1), atol=0.1)
+  # Every teacher's row is standardised among itself and three others: some group of four fits.
+  mates = [set(c) | {0} for c in itertools.combinations(range(1, 16), 3)]
+  mates = [np.array(sorted(m)) for m in mates]
+  fits = [m for m in mates if np.allclose(target[m], deviations(m, 1), atol=1e-4)]
+  assert len(fits) == 1
+  with pytest.raises(InputError, match='bn_splits is 4, wanted a divisor of the 6 images'):
+    method.forward(params, state, {'image': x[:6]}, small.key(), 0)
+
+
+def test_mmcr_with_a_moving_average():
+  made = make('mmcr,digits,preset=tiny,encoder=convnet_small', momentum=0.9)
+  state = made.init(small.key())
+  start = jax.device_get(state.params)
+  after, losses = small.run(made, state, 0, 2)
+  assert np.isfinite(losses).all()
+  target = jax.device_get(after.state['target']['params'])
+  moved = jax.tree.map(lambda a, b, t: (np.abs(b - a).max(), np.abs(t - a).max()), start,
+                       jax.device_get(after.params), target)  # fmt: skip
+  for student, teacher in jax.tree.leaves(moved, is_leaf=lambda x: isinstance(x, tuple)):
+    assert 0 < teacher < student
+
+
+def test_mv_mr_depends_on_every_representation():
+  losses = {
+    name: small.run(made, made.init(small.key()), 0, 1)[1][0]
+    for name in mv_mr.REPRESENTATIONS
+    for made in [make('mv_mr,digits,preset=tiny,encoder=convnet_small', representations=(name,))]
+  }
+  assert np.isfinite(list(losses.values())).all() and len(set(losses.values())) == len(losses)
+
+
+def test_deviation_of_a_neighbourhood_by_hand():
+  x = np.random.default_rng(0).random((1, 5, 6, 1)).astype(np.float32)
+  seen = mv_mr.deviation(x)
+  np.testing.assert_allclose(seen[0, 2, 3, 0], x[0, 1:4, 2:5, 0].std(), rtol=1e-4)
+  corner = np.pad(x[0, :, :, 0], 1, mode='reflect')[:3, :3]
+  np.testing.assert_allclose(seen[0, 0, 0, 0], corner.std(), rtol=1e-4)
+
+
+def test_instdisc_proximal_term_is_the_distance_to_ones_memory():
+  arg = 'instdisc,digits,preset=tiny,encoder=convnet_small'
+  methods = [make(arg, proximal=weight).method for weight in (0.0, 3.0)]
+  made = make(arg)
+  train_state = made.init(small.key())
+  params, state = train_state.params, train_state.state
+  batch = jax.jit(made.method.views)(small.key(), small.seen(made))
+  z, _ = made.method.forward(params, state, batch, small.key(), 0)
+  without, with_it = (m.objective(params, state, z, batch, small.key(), 0)[0] for m in methods)
+  v = np.asarray(z[:, 0] / jnp.linalg.norm(z[:, 0], axis=1, keepdims=True))
+  gap = v - np.asarray(state['bank'])[np.asarray(batch['index'])]
+  np.testing.assert_allclose(with_it - without, 3 * (gap**2).sum(1).mean(), rtol=1e-4)

@@ -59,9 +59,8 @@ def test_simsiam_heads_equal_the_authors(golden):
     grad = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))
     (value, (p, z)), (grads, view_grads) = grad(wanted, views)
 
-  # The statistics are float32 whatever comes in, so the heads are compared to its digits.
-  close = dict(rtol=1e-4, atol=2e-6)
-  np.testing.assert_allclose(value, case['out']['loss'], rtol=0, atol=2e-6)
+  close = dict(rtol=1e-6, atol=1e-9)
+  np.testing.assert_allclose(value, case['out']['loss'], rtol=1e-6)
   for i, view in enumerate('12'):
     np.testing.assert_allclose(p[:, i], case['out'][f'p{view}'], **close)
     np.testing.assert_allclose(z[:, i], case['out'][f'z{view}'], **close)
@@ -72,7 +71,12 @@ def test_simsiam_heads_equal_the_authors(golden):
     np.testing.assert_allclose(seen[0][layer]['kernel'], expected[f'{name}_weight'].T, **close)
   for layer, name in {'linear_0': 'pred0', 'linear_1': 'pred3'}.items():
     np.testing.assert_allclose(seen[1][layer]['kernel'], expected[f'{name}_weight'].T, **close)
-  np.testing.assert_allclose(seen[1]['bn_0']['scale'], expected['pred1_scale'], **close)
+  for part, layer, name in (
+    (0, 'bn_0', 'proj1'), (0, 'bn_1', 'proj4'), (1, 'bn_0', 'pred1'), (1, 'linear_1', 'pred3')
+  ):  # fmt: skip
+    for kind in seen[part][layer].keys() - {'kernel'}:
+      wanted = expected[f'{name}_{kind}']
+      np.testing.assert_allclose(seen[part][layer][kind], wanted, **close)
 
 
 def test_simsiam_does_not_train_its_targets():

@@ -6,7 +6,7 @@ from jax import lax
 from jax.scipy.special import logsumexp
 
 from ssljax.errors import InputError
-from ssljax.losses._logsumexp import over_others, over_others_symmetric
+from ssljax.losses._logsumexp import map_rows, over_others, over_others_symmetric
 from ssljax.ops import as_float, check_shape, l2_normalize
 
 
@@ -121,7 +121,7 @@ def info_nce(queries, keys, *, temperature=0.1, labels=None, chunk_size=None, ax
   return _cross_entropy(positive, negative, axis_name)
 
 
-def moco(q, k, queue, *, temperature=0.07, detach_keys=True, axis_name=None):
+def moco(q, k, queue, *, temperature=0.07, detach_keys=True, chunk_size=None, axis_name=None):
   """MoCo: each query finds its key among that key and a queue of earlier ones.
 
   With u' = u at length one for q and k, and the queue's rows w_j as they are:
@@ -135,6 +135,7 @@ def moco(q, k, queue, *, temperature=0.07, detach_keys=True, axis_name=None):
     temperature: T; 0.07 in the paper, 0.2 in MoCo v2.
     detach_keys: False lets the gradient reach the keys, for one network that makes both: the
       `NTXentLoss` of lightly with a memory bank.
+    chunk_size: queries handled at a time, holding [chunk_size, K] instead of [B, K].
     axis_name: of `pmap` or `shard_map`, if q and k are one device's shares (see `ssljax.losses`);
       every device has the whole queue.
 
@@ -142,7 +143,7 @@ def moco(q, k, queue, *, temperature=0.07, detach_keys=True, axis_name=None):
     The scalar loss of the global batch.
 
   Raises:
-    InputError: a shape does not fit.
+    InputError: a shape does not fit; temperature or chunk_size is not positive.
 
   Reference: MoCo (https://arxiv.org/abs/1911.05722), Section 3.1, equation 1. Equals the authors'
   `MoCo.forward` and cross-entropy, where the queue is [D, K].
@@ -150,12 +151,16 @@ def moco(q, k, queue, *, temperature=0.07, detach_keys=True, axis_name=None):
   check_shape('q', q, ('B', 'D'))
   check_shape('k', k, q.shape)
   check_shape('queue', queue, ('K', q.shape[1]))
-  check_positive(temperature=temperature)
+  check_positive(temperature=temperature, chunk_size=chunk_size)
   q, k = unit(as_float(q), temperature), unit(as_float(k), temperature)
   k = lax.stop_gradient(k) if detach_keys else k
   # All of 1 / T goes to q: a scaled queue would be a second one.
   scaled, w = q * lax.rsqrt(jnp.asarray(temperature, q.dtype)), lax.stop_gradient(as_float(queue))
-  negative = logsumexp(jnp.einsum('bd,kd->bk', scaled, w, precision=lax.Precision.HIGHEST), axis=1)
+
+  def all_of_queue(rows):
+    return logsumexp(jnp.einsum('bd,kd->bk', rows, w, precision=lax.Precision.HIGHEST), axis=1)
+
+  negative = map_rows(all_of_queue, scaled, chunk_size)
   return _cross_entropy(jnp.sum(q * k, axis=-1), negative, axis_name)
 
 

@@ -4,22 +4,26 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ssljax.losses._redundancy import center, invariance_term, variance_term
+from ssljax.losses._contrastive import check_positive, gather
+from ssljax.losses._logsumexp import map_rows
+from ssljax.losses._redundancy import batch_mean, center, invariance_term, variance_term
 from ssljax.ops import as_float, check_shape
 
 
-def distance_correlation(x, y, *, axis_name=None):
+def distance_correlation(x, y, *, chunk_size=None, axis_name=None):
   """Distance correlation: 0 for independent x and y (of many rows), 1 for y = a + b Q x.
 
   With a_ij = |x_i - x_j|, A = a less the means of its rows and columns plus the mean of all, and B
   of y likewise:
     sqrt( sum AB / sqrt( sum AA  sum BB ) )
 
-  It holds two [B, B] matrices of the global batch. Constant rows give 0, with finite gradients.
-  Rows whose distance is, in float32, under about a thousandth of theirs to the mean count as equal.
+  Constant rows give 0, with finite gradients. Rows whose distance is, in float32, under about a
+  thousandth of theirs to the mean count as equal.
 
   Args:
     x: [B, D]; y: [B, E].
+    chunk_size: rows handled at a time, holding two [chunk_size, B] matrices instead of two [B, B]
+      ones; their distances are then computed twice, and again for the gradient.
     axis_name: of `pmap` or `shard_map`, if the arrays are one device's share of the batch (see
       `ssljax.losses`); both are gathered.
 
@@ -27,22 +31,44 @@ def distance_correlation(x, y, *, axis_name=None):
     A scalar from 0 to 1.
 
   Raises:
-    InputError: a shape does not fit.
+    InputError: a shape does not fit; chunk_size is not positive.
 
   Reference: Szekely, Rizzo, Bakirov 2007 (https://doi.org/10.1214/009053607000000505), definitions
   4 and 5; `distance_correlation` of the package dcor.
   """
   check_shape('x', x, ('B', 'D'))
   check_shape('y', y, (len(x), 'E'))
-  a, b = (_centred_distances(as_float(rows), axis_name) for rows in (x, y))
-  covariance, scale = jnp.mean(a * b), jnp.sqrt(_floor(jnp.mean(a * a) * jnp.mean(b * b), 1e-30))
-  correlation = jnp.sqrt(_floor(covariance / scale, 1e-12))
-  return correlation if axis_name is None else lax.pmean(correlation, axis_name)
+  check_positive(chunk_size=chunk_size)
+  # Nearer to 0, the differences that distances are made of keep more digits.
+  pair = [center(as_float(rows), axis_name) for rows in (x, y)]
+  (all_x, first), (all_y, _) = (gather(rows, axis_name) for rows in pair)
+  ids = first + jnp.arange(len(x))
+
+  def means(rows):
+    x, y, ids = rows
+    return jnp.stack([_distances(x, all_x, ids).mean(1), _distances(y, all_y, ids).mean(1)], 1)
+
+  own = map_rows(means, (*pair, ids), chunk_size)
+  columns, _ = gather(own, axis_name)
+
+  def products(rows):
+    x, y, ids, own = rows
+    a, b = (
+      _distances(z, keys, ids) - own[:, i, None] - columns[:, i] + columns[:, i].mean()
+      for i, (z, keys) in enumerate([(x, all_x), (y, all_y)])
+    )
+    return jnp.stack([jnp.mean(a * b, 1), jnp.mean(a * a, 1), jnp.mean(b * b, 1)], 1)
+
+  sums = map_rows(products, (*pair, ids, own), chunk_size)
+  covariance, *variances = batch_mean(sums.sum(0), sums, axis_name)
+  scale = jnp.sqrt(_floor(variances[0] * variances[1], 1e-30))
+  return jnp.sqrt(_floor(covariance / scale, 1e-12))
 
 
 def mv_mr(
-  z, z_plain, representations=(), *, std_margin=1.0, representation_weight=1.0, axis_name=None
-):
+  z, z_plain, representations=(), *, std_margin=1.0, representation_weight=1.0, chunk_size=None,
+  axis_name=None,
+):  # fmt: skip
   """MV-MR: embeddings depend on each other and on what was computed of the image by hand.
 
   With z of the augmented view, z' of the image itself, r_k its representations, std the unbiased
@@ -60,13 +86,13 @@ def mv_mr(
     representation_weight: 1 for the paper's, where dependence on the representations is maximised;
       -1 for the authors' published code, whose `SelfSupervisedModule` adds dCor(z, r_k) and so
       minimises it (its CLIP module, for distillation, has the paper's sign).
-    axis_name: as in `distance_correlation`.
+    chunk_size, axis_name: as in `distance_correlation`.
 
   Returns:
     The scalar loss of the global batch.
 
   Raises:
-    InputError: a shape does not fit.
+    InputError: a shape does not fit; chunk_size is not positive.
 
   Reference: MV-MR (https://doi.org/10.3390/e26060466), Section 3, with the weights of the authors'
   `SelfSupervisedModule.step`.
@@ -77,22 +103,20 @@ def mv_mr(
   # `variance_term` has the margin 1 and an eps that keeps the gradient of the root finite.
   spread = std_margin * sum(variance_term(x / std_margin, 1e-8, axis_name) for x in (z, z_plain))
   others = [z_plain, *(lax.stop_gradient(as_float(r)) for r in representations)]
-  apart, *rest = (1 - distance_correlation(z, other, axis_name=axis_name) for other in others)
+  options = {'chunk_size': chunk_size, 'axis_name': axis_name}
+  apart, *rest = (1 - distance_correlation(z, other, **options) for other in others)
   independence = apart + representation_weight * sum(rest)
   return invariance_term(z, z_plain, axis_name) + spread + independence
 
 
-def _centred_distances(x, axis_name):
-  x = center(x, axis_name)  # nearer to 0, the differences below keep more digits
-  x = x if axis_name is None else lax.all_gather(x, axis_name, tiled=True)
-  squares = jnp.sum(x * x, axis=1)
-  products = jnp.einsum('id,jd->ij', x, x, precision=lax.Precision.HIGHEST)
-  squared = jnp.where(jnp.eye(len(x), dtype=bool), 0, squares[:, None] + squares - 2 * products)
+def _distances(x, keys, ids):
+  """[n, B] from rows x [n, D], number ids [n] among the keys [B, D], to all keys."""
+  sums = jnp.sum(x * x, axis=1)[:, None] + jnp.sum(keys * keys, axis=1)
+  products = jnp.einsum('id,jd->ij', x, keys, precision=lax.Precision.HIGHEST)
+  squared = jnp.where(ids[:, None] == jnp.arange(len(keys)), 0, sums - 2 * products)
   # Rows nearer than this are equal but for rounding, whose root would be a distance.
-  rounding = 8 * jnp.finfo(x.dtype).eps * (squares[:, None] + squares)
-  distances = jnp.where(squared > jnp.maximum(rounding, 1e-12), jnp.sqrt(_floor(squared, 1e-12)), 0)
-  rows = jnp.mean(distances, axis=1)
-  return distances - rows[:, None] - rows + jnp.mean(rows)
+  rounding = 8 * jnp.finfo(x.dtype).eps * sums
+  return jnp.where(squared > jnp.maximum(rounding, 1e-12), jnp.sqrt(_floor(squared, 1e-12)), 0)
 
 
 def _floor(x, least):

@@ -5,6 +5,7 @@ from jax import lax
 
 from ssljax.errors import InputError
 from ssljax.losses._contrastive import nt_xent
+from ssljax.losses._logsumexp import map_rows
 from ssljax.losses._redundancy import covariance_term, invariance_term, variance_term
 from ssljax.ops import as_float, check_shape, l2_normalize
 
@@ -29,7 +30,8 @@ def care(
     weight: of the equivariance; 0.01 is the default of the authors' code, their script for CIFAR-10
       has 0.03 and that for ImageNet-100 0.005.
     equiv_splits: number of parts, each of B / equiv_splits consecutive rows.
-    chunk_size: of `nt_xent`.
+    chunk_size: of `nt_xent`; the equivariance, too, holds [chunk_size, B / equiv_splits] products
+      at a time (or one row of each part) instead of all B^2 / equiv_splits.
     axis_name: of `pmap` or `shard_map`, if the arrays are one device's share of the batch (see
       `ssljax.losses`). Parts are those of the global batch.
 
@@ -47,7 +49,7 @@ def care(
   for name, array in {'e1': e1, 'e2': e2}.items():
     check_shape(name, array, z1.shape)
   agreement = nt_xent(z1, z2, temperature=temperature, chunk_size=chunk_size, axis_name=axis_name)
-  return agreement + weight * _equivariance(e1, e2, equiv_splits, axis_name)
+  return agreement + weight * _equivariance(e1, e2, equiv_splits, chunk_size, axis_name)
 
 
 def sie(
@@ -135,7 +137,7 @@ def trajectory(left, center, right, *, axis_name=None):
   return loss if axis_name is None else lax.pmean(loss, axis_name)
 
 
-def _equivariance(e1, e2, splits, axis_name):
+def _equivariance(e1, e2, splits, chunk_size, axis_name):
   """Mean over the rows of 2 sum over the others of a part of the squared gap of their cosines."""
   both = l2_normalize(as_float(jnp.stack([e1, e2])))
   if axis_name is not None:
@@ -144,7 +146,15 @@ def _equivariance(e1, e2, splits, axis_name):
   if splits < 1 or batch % splits:
     raise InputError(f'equiv_splits is {splits}, wanted a number that divides the {batch} rows')
   parts = both.reshape(2, splits, -1, width)
-  u, v = jnp.einsum('nsid,nsjd->nsij', parts, parts, precision=lax.Precision.HIGHEST)
-  gap = jnp.where(jnp.eye(u.shape[-1], dtype=bool), 0, u - v)
-  loss = 2 * jnp.sum(gap * gap) / batch
+
+  def row_losses(rows):
+    x, ids = rows
+    u, v = jnp.einsum('insd,nsjd->nisj', x, parts, precision=lax.Precision.HIGHEST)
+    gap = jnp.where(ids[:, None, None] == jnp.arange(u.shape[-1]), 0, u - v)
+    return jnp.sum(gap * gap, axis=(1, 2))
+
+  # Row i of every part.
+  rows = jnp.moveaxis(parts, 2, 0), jnp.arange(parts.shape[2])
+  chunk_size = chunk_size and max(1, chunk_size // splits)
+  loss = 2 * jnp.sum(map_rows(row_losses, rows, chunk_size)) / batch
   return loss if axis_name is None else lax.pmean(loss, axis_name)

@@ -36,12 +36,12 @@ def map_rows(block, rows, chunk_size=None):
   """`block` of chunk_size rows at a time, computed again for the gradient.
 
   Args:
-    block: a tree of arrays [n, ...] -> [n], each row of which depends on that row alone.
+    block: a tree of arrays [n, ...] -> [n, ...], each row of which depends on that row alone.
     rows: the tree, of [N, ...].
     chunk_size: None for all at once.
 
   Returns:
-    [N].
+    [N, ...].
   """
   if chunk_size is None:
     return block(rows)
@@ -53,7 +53,7 @@ def map_rows(block, rows, chunk_size=None):
     return _pad(x, count * size).reshape(size, count, *x.shape[1:]).swapaxes(0, 1)
 
   out = lax.map(jax.checkpoint(block, prevent_cse=False), jax.tree.map(split, rows))
-  return out.swapaxes(0, 1).reshape(-1)[:total]
+  return out.swapaxes(0, 1).reshape(-1, *out.shape[2:])[:total]
 
 
 def over_others_symmetric(u, chunk_size):

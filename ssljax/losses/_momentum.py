@@ -5,6 +5,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from ssljax.losses._contrastive import check_positive, info_nce, unit
+from ssljax.losses._logsumexp import map_rows
+from ssljax.losses._redundancy import batch_mean
 from ssljax.ops import as_float, check_shape
 
 
@@ -42,7 +44,9 @@ def moco_v3(q1, q2, k1, k2, *, temperature=1.0, chunk_size=None, axis_name=None)
   return 2 * temperature * (info_nce(q1, k2, **options) + info_nce(q2, k1, **options))
 
 
-def ressl(q, k, queue, *, temperature=0.1, teacher_temperature=0.04, axis_name=None):
+def ressl(
+  q, k, queue, *, temperature=0.1, teacher_temperature=0.04, chunk_size=None, axis_name=None
+):
   """ReSSL: a view is to be as similar to the images of a queue as the teacher finds another view.
 
   With u' = u at length one for q and k, and the queue's rows w_j as they are:
@@ -57,6 +61,7 @@ def ressl(q, k, queue, *, temperature=0.1, teacher_temperature=0.04, axis_name=N
     queue: [K, D], the teacher's embeddings of earlier batches, normalised before they entered.
     temperature: T of the student.
     teacher_temperature: of the teacher, lower: its distribution is the sharper one.
+    chunk_size: rows handled at a time, holding [chunk_size, K] instead of [B, K].
     axis_name: of `pmap` or `shard_map`, if q and k are one device's shares (see `ssljax.losses`);
       every device has the whole queue.
 
@@ -64,7 +69,7 @@ def ressl(q, k, queue, *, temperature=0.1, teacher_temperature=0.04, axis_name=N
     The scalar loss of the global batch.
 
   Raises:
-    InputError: a shape does not fit; a temperature is not positive.
+    InputError: a shape does not fit; a temperature or chunk_size is not positive.
 
   Reference: ReSSL (https://arxiv.org/abs/2107.09282), Section 3.2, equations 4 to 6. Equals the
   authors' `ressl.py` and `ressl_loss_func` of solo-learn; the image's own key is not in the queue.
@@ -72,13 +77,19 @@ def ressl(q, k, queue, *, temperature=0.1, teacher_temperature=0.04, axis_name=N
   check_shape('q', q, ('B', 'D'))
   check_shape('k', k, q.shape)
   check_shape('queue', queue, ('K', q.shape[1]))
-  check_positive(temperature=temperature, teacher_temperature=teacher_temperature)
+  check_positive(
+    temperature=temperature, teacher_temperature=teacher_temperature, chunk_size=chunk_size
+  )
+  q, k, w = as_float(q), *lax.stop_gradient((as_float(k), as_float(queue)))
 
   def logits(z, t):
-    w = as_float(queue) * lax.rsqrt(jnp.asarray(t, z.dtype))
-    return jnp.einsum('bd,kd->bk', unit(z, t), w, precision=lax.Precision.HIGHEST)
+    scaled = w * lax.rsqrt(jnp.asarray(t, z.dtype))
+    return jnp.einsum('bd,kd->bk', unit(z, t), scaled, precision=lax.Precision.HIGHEST)
 
-  queue = lax.stop_gradient(queue)
-  aim = jax.nn.softmax(logits(lax.stop_gradient(as_float(k)), teacher_temperature))
-  loss = -jnp.mean(jnp.sum(aim * jax.nn.log_softmax(logits(as_float(q), temperature)), axis=1))
-  return loss if axis_name is None else lax.pmean(loss, axis_name)
+  def row_losses(rows):
+    q, k = rows
+    aim = jax.nn.softmax(logits(k, teacher_temperature))
+    return -jnp.sum(aim * jax.nn.log_softmax(logits(q, temperature)), axis=1)
+
+  loss = map_rows(row_losses, (q, k), chunk_size)
+  return batch_mean(loss.sum(), loss, axis_name)

@@ -63,7 +63,9 @@ def nce(
   return batch_mean(loss.sum(), loss, axis_name)
 
 
-def nce_normalizer(z, bank, candidates, normalizer, *, temperature=0.07, axis_name=None):
+def nce_normalizer(
+  z, bank, candidates, normalizer, *, temperature=0.07, chunk_size=None, axis_name=None
+):
   """Z of `nce`: as given, or if that is negative N times the mean of exp(z_i . w_j / T).
 
   So it is estimated from the first batch and kept: give -1 at first and the result ever after. The
@@ -73,10 +75,19 @@ def nce_normalizer(z, bank, candidates, normalizer, *, temperature=0.07, axis_na
   of the authors' code does it.
   """
   _check(z, bank, candidates)
-  z, bank = as_float(z), as_float(bank)
-  sums = jnp.exp(_products(z, bank, candidates) / temperature).mean(1)
-  estimate = len(bank) * batch_mean(sums.sum(), sums, axis_name)
-  return lax.stop_gradient(jnp.where(normalizer < 0, estimate, normalizer).astype(z.dtype))
+  check_positive(temperature=temperature, chunk_size=chunk_size)
+  z, w = lax.stop_gradient((as_float(z), as_float(bank)))
+  given = lax.stop_gradient(jnp.asarray(normalizer, z.dtype))
+
+  def row_means(rows):
+    z, candidates = rows
+    return jnp.exp(_products(z, w, candidates) / temperature).mean(1)
+
+  def estimate():
+    means = map_rows(row_means, (z, candidates), chunk_size)
+    return len(w) * batch_mean(means.sum(), means, axis_name)
+
+  return lax.cond(given < 0, estimate, lambda: given)
 
 
 def pirl(

@@ -47,7 +47,7 @@ def nnclr(z1, z2, p1, p2, queue, *, temperature=0.1, chunk_size=None, axis_name=
 
 def all4one(
   z, p, centroids, shifted, targets, neighbors, *, temperature=0.2, centroid_temperature=0.1,
-  feature_scale=10.0, axis_name=None,
+  feature_scale=10.0, chunk_size=None, axis_name=None,
 ):  # fmt: skip
   """All4One: neighbours, attention-weighted centroids of neighbours, and features agree.
 
@@ -68,6 +68,7 @@ def all4one(
     neighbors: [B, 2, D], the row of the queue nearest to each target.
     temperature: T; centroid_temperature: T_c.
     feature_scale: of `feature_contrast`.
+    chunk_size: of `info_nce`.
     axis_name: of `pmap` or `shard_map`, if the arrays are one device's shares (see
       `ssljax.losses`).
 
@@ -75,7 +76,8 @@ def all4one(
     The scalar loss of the global batch.
 
   Raises:
-    InputError: the arrays are not of one shape [B, 2, D]; a temperature is not positive.
+    InputError: the arrays are not of one shape [B, 2, D]; a temperature or chunk_size is not
+      positive.
 
   Reference: All4One (https://arxiv.org/abs/2303.09417), Section 3. Equals `All4One.training_step`
   of solo-learn, by the authors.
@@ -86,8 +88,8 @@ def all4one(
     check_shape(name, array, z.shape)
 
   def contrast(a, b, t):
-    first = info_nce(a[:, 0], b[:, 1], temperature=t, axis_name=axis_name)
-    return (first + info_nce(a[:, 1], b[:, 0], temperature=t, axis_name=axis_name)) / 2
+    options = {'temperature': t, 'chunk_size': chunk_size, 'axis_name': axis_name}
+    return (info_nce(a[:, 0], b[:, 1], **options) + info_nce(a[:, 1], b[:, 0], **options)) / 2
 
   near = contrast(lax.stop_gradient(neighbors), p, temperature)
   central = contrast(centroids, shifted, centroid_temperature)

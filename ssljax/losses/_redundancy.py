@@ -129,20 +129,24 @@ def tico(z1, z2, covariance, *, beta=0.9, rho=8.0, grad_through_b=False, axis_na
   return loss, lax.stop_gradient(covariance)
 
 
-def vicreg(z1, z2, *, sim_coeff=25.0, std_coeff=25.0, cov_coeff=1.0, eps=1e-4, axis_name=None):
+def vicreg(
+  z1, z2, *, sim_coeff=25.0, std_coeff=25.0, cov_coeff=1.0, halve_variance=True, eps=1e-4,
+  axis_name=None,
+):  # fmt: skip
   """VICReg: two views agree, every feature varies, no two features vary together.
 
     sim_coeff invariance(z1, z2) + std_coeff (variance(z1) + variance(z2)) / 2
     + cov_coeff (covariance(z1) + covariance(z2))
 
-  with the terms `invariance_term`, `variance_term` and `covariance_term`. The variances are halved
-  and the covariances are not, as in the authors' code; the paper halves neither.
+  with the terms `invariance_term`, `variance_term` and `covariance_term`.
 
   Constant embeddings have no variance and cost std_coeff (1 - sqrt(eps)).
 
   Args:
     z1: [B, D], embeddings of the first view; z2: [B, D], of the second. B is at least 2.
     sim_coeff, std_coeff, cov_coeff: weights of the terms.
+    halve_variance: whether the variances are halved, as in the authors' code, which does not halve
+      the covariances; False is the paper, which halves neither.
     eps: added to the variance.
     axis_name: of `pmap` or `shard_map`, if the arrays are one device's share of the batch (see
       `ssljax.losses`).
@@ -159,7 +163,8 @@ def vicreg(z1, z2, *, sim_coeff=25.0, std_coeff=25.0, cov_coeff=1.0, eps=1e-4, a
   check_shape('z1', z1, ('B', 'D'))
   check_shape('z2', z2, z1.shape)
   z1, z2 = as_float(z1), as_float(z2)
-  variance = (variance_term(z1, eps, axis_name) + variance_term(z2, eps, axis_name)) / 2
+  variance = variance_term(z1, eps, axis_name) + variance_term(z2, eps, axis_name)
+  variance = variance / 2 if halve_variance else variance
   covariance = covariance_term(z1, axis_name) + covariance_term(z2, axis_name)
   invariance = invariance_term(z1, z2, axis_name)
   return sim_coeff * invariance + std_coeff * variance + cov_coeff * covariance

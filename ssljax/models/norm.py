@@ -12,9 +12,9 @@ class BatchNorm(nn.Module):
   by its own statistics, with 1 all rows share them; `train=False` uses the running ones, which
   only a `train=True` call changes: new = momentum * old + (1 - momentum) * batch, the mean over
   groups. As in torch, the batch is normalised by its biased variance and the running variance
-  averages the unbiased one. Statistics are float32 and of the global batch; the result has the
-  dtype of x. With `where`, bool [B V, ..., 1], statistics are of the True places alone and the
-  result is 0 elsewhere (a sparse batch norm).
+  averages the unbiased one. Statistics are of the global batch, in float32 or x's wider type, and
+  kept in float32; the result has the dtype of x. With `where`, bool [B V, ..., 1], statistics are
+  of the True places alone and the result is 0 elsewhere (a sparse batch norm).
 
   Raises ValueError if bn_groups does not divide the rows.
   """
@@ -33,14 +33,15 @@ class BatchNorm(nn.Module):
     scale = self.param('scale', self.scale_init, channels) if self.use_scale else 1.0
     bias = self.param('bias', nn.initializers.zeros, channels) if self.use_bias else 0.0
 
+    dtype = jnp.promote_types(x.dtype, jnp.float32)
     if not train:
       factor = scale * lax.rsqrt(running_var.value + self.epsilon)
-      y = (x.astype(jnp.float32) - running_mean.value) * factor + bias
+      y = (x.astype(dtype) - running_mean.value) * factor + bias
       return _only(y.astype(x.dtype), where)
 
     if x.shape[0] % bn_groups:
       raise ValueError(f'x has shape {x.shape}, wanted a multiple of bn_groups={bn_groups} rows')
-    grouped = x.reshape(-1, bn_groups, *x.shape[1:]).astype(jnp.float32)
+    grouped = x.reshape(-1, bn_groups, *x.shape[1:]).astype(dtype)
     axes = (0, *range(2, grouped.ndim - 1))
     seen = None if where is None else where.reshape(-1, bn_groups, *where.shape[1:])
     mean = jnp.mean(grouped, axes, keepdims=True, where=seen)
@@ -55,7 +56,7 @@ class BatchNorm(nn.Module):
         count = seen.sum(axes, keepdims=True)
       unbiased = var * (count / jnp.maximum(count - 1, 1))
       for running, batch in ((running_mean, mean), (running_var, unbiased)):
-        batch = batch.reshape(bn_groups, -1).mean(0)
+        batch = batch.reshape(bn_groups, -1).mean(0).astype(jnp.float32)
         running.value = self.momentum * running.value + (1 - self.momentum) * batch
     return _only(y.astype(x.dtype).reshape(x.shape), where)
 

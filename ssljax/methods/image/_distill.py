@@ -141,7 +141,6 @@ def parts(
 
   def forward(params, state, batch, rng, step):
     rngs, x, target = jax.random.split(rng), batch['image'], state['target']
-    params = hold_prototypes(params, step < config.freeze_prototypes_steps)
     options = {'mask': _flat(batch['mask'])} if patches else {}
     seen, stats = encode(params, state['stats'], x['global'], train=True, rng=rngs[0], **options)
     classes = [seen['features']]
@@ -197,6 +196,7 @@ def parts(
     'init': init,
     'forward': forward,
     'update': update,
+    'held': held_prototypes(config),
     'views': views,
     'embed': embed,
     'embed_views': _pair.make_embed_views(views, embed, config.views),
@@ -238,11 +238,12 @@ def _views(x, count):
   return x.reshape(-1, count, *x.shape[1:])
 
 
-def hold_prototypes(params, hold):
-  """No gradient to the prototypes of heads, and their lengths, while `hold`."""
+def held_prototypes(config):
+  """`Method.held` of the prototypes of heads, and their lengths.
 
-  def still(path, x):
-    last = getattr(path[-1], 'key', None) in ('prototypes', 'lengths')
-    return jnp.where(hold, jax.lax.stop_gradient(x), x) if last else x
-
-  return jax.tree_util.tree_map_with_path(still, params)
+  As in DINOv2 and DINOv3, Adam's moments are theirs from the first step on. Without a gradient they
+  would stay 0 while their correction for a short past runs out, and the first steps after the
+  release be several times too large.
+  """
+  steps = config.freeze_prototypes_steps
+  return {'/(prototypes|lengths)$': steps} if steps else {}

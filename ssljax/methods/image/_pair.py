@@ -172,6 +172,8 @@ def with_teacher(
   read = _reader(outputs, nets)
 
   def in_splits(params, stats, x, rng):
+    if len(x) % bn_splits:
+      raise InputError(f'method.bn_splits is {bn_splits}, wanted a divisor of the {len(x)} images')
     # Groups stand where views do: [B, 1, ...] -> [B / n, n, ...].
     x = x.reshape(-1, bn_splits, *x.shape[2:])
     outputs, stats = paired.apply(params, stats, x, train=True, rng=rng)

@@ -40,6 +40,7 @@ def get_config(preset='imagenet'):
     heads=8,
     dropout=0.1,
     view_stats='separate',
+    chunk_size=0,  # > 0: rows of products with the batch held at a time
     total_steps=config_dict.placeholder(int),
   )
   large = dict(
@@ -96,7 +97,10 @@ def make(config, nets):
 
   def objective(params, state, outputs, batch, rng, step):
     loss = losses.all4one(
-      **outputs, temperature=config.temperature, centroid_temperature=config.centroid_temperature
+      **outputs,
+      temperature=config.temperature,
+      centroid_temperature=config.centroid_temperature,
+      chunk_size=config.chunk_size or None,
     )
     return loss, (_pair.enqueued(state, outputs['targets'][:, 0]), {})
 

@@ -28,12 +28,13 @@ def get_config(preset='imagenet'):
     warmup_fraction=0.01,
     final_fraction=0.001,
     weight_decay=1.5e-6,
+    vector_multiplier=0.024,  # 0.0048 for biases and batch norms
   )
   common = dict(lambd=0.0051, scale_loss=1.0, view_stats='separate')
   return ConfigDict(
     {
       'imagenet': dict(
-        encoder=dict(name='resnet50'),
+        encoder=dict(name='resnet50', zero_init_residual=True),
         batch_size=2048,
         epochs=1000,
         optim=lars,

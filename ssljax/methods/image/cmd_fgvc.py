@@ -121,7 +121,6 @@ def make(config, nets):
 
   def forward(params, state, batch, rng, step):
     rngs, outputs = jax.random.split(rng), {}
-    params = _distill.hold_prototypes(params, step < config.freeze_prototypes_steps)
     for key, (name, x) in zip(rngs, sorted(batch['image'].items()), strict=False):
       outputs[name] = encode(params, x, train=True, rng=key)
       outputs[name]['importance'] = importance(params, outputs[name]['features'])
@@ -185,6 +184,7 @@ def make(config, nets):
     forward=forward,
     objective=objective,
     update=update,
+    held=_distill.held_prototypes(config),
     views=views,
     embed=embed,
     embed_views=_pair.make_embed_views(views, embed, config.views),

@@ -79,7 +79,7 @@ def get_config(preset='imagenet'):
 
 def make(config, nets):
   one_view = _pair.make_views(config.views)
-  options = {'temperature': config.temperature}
+  options = {'temperature': config.temperature, 'chunk_size': config.chunk_size or None}
 
   def views(rng, batch):
     view_rng, noise_rng = jax.random.split(rng)
@@ -88,9 +88,9 @@ def make(config, nets):
 
   def objective(params, state, z, batch, rng, step):
     v, bank = ops.l2_normalize(ops.as_float(z[:, 0])), state['bank']
-    drawn, chunk_size = batch['candidates'], config.chunk_size or None
+    drawn = batch['candidates']
     normalizer = losses.nce_normalizer(v, bank, drawn, state['normalizer'], **options)
-    loss = losses.nce(v, bank, drawn, normalizer=normalizer, chunk_size=chunk_size, **options)
+    loss = losses.nce(v, bank, drawn, normalizer=normalizer, **options)
     loss += config.proximal * jnp.square(v - bank[batch['index']]).sum(1).mean()
     bank = ops.remember(bank, batch['index'], v, config.momentum, unit=True)
     state = {**state, 'bank': bank, 'normalizer': normalizer}

@@ -41,6 +41,7 @@ def get_config(preset='imagenet'):
           warmup_fraction=10 / 300,
           final_fraction=0.001,
           weight_decay=1e-6,
+          vector_multiplier=0.024,  # 0.0048 for biases and batch norms
         ),
         method=dict(
           lambd=0.0051,

@@ -28,7 +28,12 @@ def get_config(preset='imagenet'):
   """'imagenet': sections 3.3 and 4.1, which train on MS-COCO; 'cifar' and 'tiny' are ours."""
   colour = dict(jitter=(0.4, 0.4, 0.4, 0.1), jitter_prob=0.8, grayscale_prob=0.2)
   sgd = dict(name='sgd', momentum=0.9, warmup_fraction=0.0, decay_all=True)
-  common = dict(temperature=0.2, multi_label_weight=0.5, view_stats='separate')
+  common = dict(
+    temperature=0.2,
+    multi_label_weight=0.5,
+    view_stats='separate',
+    chunk_size=0,  # > 0: images whose products with the queues are held at a time
+  )
   return ConfigDict(
     {
       'imagenet': dict(
@@ -83,11 +88,11 @@ def make(config, nets):
 
   def objective(params, state, outputs, batch, rng, step):
     q, k = ({name: x[:, 0] for name, x in outputs[of].items()} for of in ('z', 'target'))
-    one = losses.moco(q['z'], k['z'], state['queue'], temperature=config.temperature)
+    options = {'temperature': config.temperature, 'chunk_size': config.chunk_size or None}
+    one = losses.moco(q['z'], k['z'], state['queue'], **options)
     many = losses.mls(
-      q['z'], q['g'], state['queue'], state['feature_queue'],
-      topk=config.topk, temperature=config.temperature,
-    )  # fmt: skip
+      q['z'], q['g'], state['queue'], state['feature_queue'], topk=config.topk, **options
+    )
     queue, pointer = ops.enqueue(state['queue'], state['pointer'], ops.l2_normalize(k['z']))
     feature_queue, _ = ops.enqueue(
       state['feature_queue'], state['pointer'], ops.l2_normalize(k['g'])

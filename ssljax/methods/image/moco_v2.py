@@ -27,6 +27,10 @@ def get_config(preset='imagenet'):
   notebook; 'tiny' is ours."""
   colour = dict(jitter=(0.4, 0.4, 0.4, 0.1), jitter_prob=0.8, grayscale_prob=0.2)
   sgd = dict(name='sgd', momentum=0.9, warmup_fraction=0.0, decay_all=True)
+  common = dict(
+    view_stats='separate',
+    chunk_size=0,  # > 0: queries whose products with the queue are held at a time
+  )
   return ConfigDict(
     {
       'imagenet': dict(
@@ -40,8 +44,10 @@ def get_config(preset='imagenet'):
           queue_size=65536,
           bn_splits=8,
           projector=(2048, 128),
-          view_stats='separate',
-          views=image.get_config(224, scale=(0.2, 1.0), blur_prob=0.5, **colour),
+          views=image.get_config(
+            224, scale=(0.2, 1.0), interpolation='bilinear', blur_prob=0.5, **colour
+          ),
+          **common,
         ),
       ),
       'cifar': dict(
@@ -55,8 +61,8 @@ def get_config(preset='imagenet'):
           queue_size=4096,
           bn_splits=8,
           projector=(512, 128),
-          view_stats='separate',
           views=image.get_config(32, **colour),
+          **common,
         ),
       ),
       'tiny': dict(
@@ -66,8 +72,8 @@ def get_config(preset='imagenet'):
           queue_size=1024,
           bn_splits=1,
           projector=(128, 64),
-          view_stats='separate',
           views=image.get_config(32, **_pair.TINY_VIEWS),
+          **common,
         ),
         **_pair.TINY,
       ),
@@ -78,7 +84,9 @@ def get_config(preset='imagenet'):
 def make(config, nets):
   def objective(params, state, outputs, batch, rng, step):
     q, k = outputs['z'][:, 0], outputs['target'][:, 0]
-    loss = losses.moco(q, k, state['queue'], temperature=config.temperature)
+    loss = losses.moco(
+      q, k, state['queue'], temperature=config.temperature, chunk_size=config.chunk_size or None
+    )
     return loss, (_pair.enqueued(state, k), {'chance_loss': jnp.log(1.0 + config.queue_size)})
 
   return _pair.with_teacher(

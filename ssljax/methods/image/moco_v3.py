@@ -31,11 +31,12 @@ def get_config(preset='imagenet'):
   """'imagenet': ResNet-50, 1000 epochs, and 'imagenet_vit': ViT-S/16, as in the authors' CONFIG.md;
   'cifar': solo-learn's, but for the optimizer; 'tiny' is ours."""
   colour = dict(jitter=(0.4, 0.4, 0.2, 0.1), jitter_prob=0.8, grayscale_prob=0.2)
-  blur = dict(blur_prob=(1.0, 0.1), solarize_prob=(0.0, 0.2))
+  blur = dict(blur_prob=(1.0, 0.1), solarize_prob=(0.0, 0.2), interpolation='bilinear')
   resnet = dict(
     predictor_norm='',  # after the predictor's last layer, or 'batch_no_affine'
     freeze_patch_embed=False,
     view_stats='separate',
+    chunk_size=0,  # > 0: queries whose products with the batch's keys are held at a time
     total_steps=config_dict.placeholder(int),
   )
   vit = resnet | dict(predictor_norm='batch_no_affine', freeze_patch_embed=True)
@@ -113,7 +114,9 @@ def make(config, nets):
   def objective(params, state, outputs, batch, rng, step):
     q, k = outputs['p'], outputs['target']
     t = config.temperature
-    loss = losses.moco_v3(q[:, 0], q[:, 1], k[:, 0], k[:, 1], temperature=t)
+    loss = losses.moco_v3(
+      q[:, 0], q[:, 1], k[:, 0], k[:, 1], temperature=t, chunk_size=config.chunk_size or None
+    )
     return loss, (state, {'chance_loss': 4 * t * jnp.log(1.0 * len(q))})
 
   encoder = nets['encoder']

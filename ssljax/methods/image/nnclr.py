@@ -24,6 +24,10 @@ def get_config(preset='imagenet'):
   """'imagenet': section 4.1; 'cifar': solo-learn's, but for the optimizer; 'tiny' is ours."""
   colour = dict(jitter=(0.4, 0.4, 0.2, 0.1), jitter_prob=0.8, grayscale_prob=0.2)
   lars = dict(name='lars', batch_scaling='linear', warmup_fraction=0.01)
+  common = dict(
+    view_stats='separate',
+    chunk_size=0,  # > 0: neighbours whose products with the predictions are held at a time
+  )
   return ConfigDict(
     {
       'imagenet': dict(
@@ -36,8 +40,8 @@ def get_config(preset='imagenet'):
           queue_size=98304,
           projector=(2048, 2048, 256),
           predictor=(4096, 256),
-          view_stats='separate',
           views=image.get_config(224, blur_prob=(1.0, 0.1), solarize_prob=(0.0, 0.2), **colour),
+          **common,
         ),
       ),
       'cifar': dict(
@@ -50,8 +54,8 @@ def get_config(preset='imagenet'):
           queue_size=65536,
           projector=(2048, 2048, 256),
           predictor=(4096, 256),
-          view_stats='separate',
           views=image.get_config(32, solarize_prob=(0.0, 0.2), **colour),
+          **common,
         ),
       ),
       'tiny': dict(
@@ -60,8 +64,8 @@ def get_config(preset='imagenet'):
           queue_size=4096,
           projector=(256, 256, 64),
           predictor=(256, 64),
-          view_stats='separate',
           views=image.get_config(32, **_pair.TINY_VIEWS),
+          **common,
         ),
         **_pair.TINY,
       ),
@@ -73,8 +77,9 @@ def make(config, nets):
   def objective(params, state, outputs, batch, rng, step):
     z, p = outputs['projector'], outputs['predictor']
     loss = losses.nnclr(
-      z[:, 0], z[:, 1], p[:, 0], p[:, 1], state['queue'], temperature=config.temperature
-    )
+      z[:, 0], z[:, 1], p[:, 0], p[:, 1], state['queue'],
+      temperature=config.temperature, chunk_size=config.chunk_size or None,
+    )  # fmt: skip
     return loss, (_pair.enqueued(state, z[:, 0]), {'chance_loss': jnp.log(1.0 * len(z))})
 
   # A bias after the projector's last norm would have no gradient: the predictor's norm undoes it.

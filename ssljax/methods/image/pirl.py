@@ -146,12 +146,11 @@ def make(config, nets):
   def objective(params, state, z, batch, rng, step):
     patches, v = (ops.l2_normalize(ops.as_float(z[name])) for name in ('patches', 'image'))
     bank, drawn = state['bank'], batch['candidates']
-    options = {'temperature': config.temperature}
+    options = {'temperature': config.temperature, 'chunk_size': config.chunk_size or None}
     normalizer = losses.nce_normalizer(patches, bank, drawn[:, 0], state['normalizer'], **options)
     loss = losses.pirl(
-      patches, v, bank, drawn, normalizer=normalizer, weights=tuple(config.weights),
-      chunk_size=config.chunk_size or None, **options,
-    )  # fmt: skip
+      patches, v, bank, drawn, normalizer=normalizer, weights=tuple(config.weights), **options
+    )
     bank = ops.remember(bank, batch['index'], v, config.momentum, unit=True)
     state = {**state, 'bank': bank, 'normalizer': normalizer}
     return loss, (state, {'normalizer': normalizer})

@@ -25,11 +25,16 @@ def get_config(preset='imagenet'):
   """'imagenet': the authors' code; 'cifar': the paper's for small sets; 'tiny' is ours."""
   strong = dict(
     jitter=(0.4, 0.4, 0.4, 0.1), jitter_prob=(0.8, 0.0), grayscale_prob=(0.2, 0.0),
-    blur_prob=(0.5, 0.0), scale=(0.2, 1.0),
+    blur_prob=(0.5, 0.0), scale=(0.2, 1.0), interpolation='bilinear',
   )  # fmt: skip
   tiny_views = _pair.TINY_VIEWS | dict(jitter_prob=(0.8, 0.0), grayscale_prob=(0.5, 0.0))
   sgd = dict(name='sgd', momentum=0.9, warmup_fraction=5 / 200)
-  common = dict(temperature=0.1, teacher_temperature=0.04, view_stats='separate')
+  common = dict(
+    temperature=0.1,
+    teacher_temperature=0.04,
+    view_stats='separate',
+    chunk_size=0,  # > 0: images whose products with the queue are held at a time
+  )
   return ConfigDict(
     {
       'imagenet': dict(
@@ -84,6 +89,7 @@ def make(config, nets):
       state['queue'],
       temperature=config.temperature,
       teacher_temperature=config.teacher_temperature,
+      chunk_size=config.chunk_size or None,
     )
     chance = jnp.log(1.0 * config.queue_size)
     return loss, (_pair.enqueued(state, k), {'chance_loss': chance})

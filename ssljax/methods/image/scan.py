@@ -16,7 +16,8 @@ Van Gansbeke et al. 2020, "SCAN: Learning to classify images without labels". Th
 neighbours; with several heads the losses add up, and the one with the lowest goes on. Neighbours
 are those of the encoder's features, where the authors' are those of the pretext projector. Strong
 views are random crops and colours, as in their ImageNet configs; RandAugment and cutout, which
-their CIFAR configs add, are not here.
+their CIFAR configs add, are not here. Nor is the moving average of the weights with which their
+ImageNet configs self-label.
 """
 
 import functools
@@ -69,6 +70,8 @@ def get_config(preset='imagenet'):
           num_heads=10,
           num_neighbors=50,
           head_only=True,
+          # To self-label: rate 0.03, 25 epochs, batches of 512.
+          balanced=False,
           views=image.get_config(224, num_views=1, scale=(0.2, 1.0), **colour),
         ),
       ),

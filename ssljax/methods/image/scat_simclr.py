@@ -48,6 +48,7 @@ def get_config(preset='imagenet'):
         projector=(2048, 128),
         classifier=(512, 128),
         view_stats='separate',
+        chunk_size=0,  # > 0: rows of similarities held at a time
         views=image.get_config(size, **colour),
       ),
     )
@@ -64,6 +65,7 @@ def get_config(preset='imagenet'):
           projector=(128, 64),
           classifier=(128,),
           view_stats='separate',
+          chunk_size=0,
           views=image.get_config(32, **_pair.TINY_VIEWS),
         ),
         **tiny,
@@ -111,7 +113,9 @@ def make(config, nets):
 
   def objective(params, state, outputs, batch, rng, step):
     z, logits, quarters = outputs['z'], outputs['logits'].astype(jnp.float32), batch['quarters']
-    contrast = losses.nt_xent(z[:, 0], z[:, 1], temperature=config.temperature)
+    contrast = losses.nt_xent(
+      z[:, 0], z[:, 1], temperature=config.temperature, chunk_size=config.chunk_size or None
+    )
     pretext = optax.softmax_cross_entropy_with_integer_labels(logits, quarters).mean()
     metrics = {
       'contrast': contrast,

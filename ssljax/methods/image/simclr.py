@@ -27,7 +27,7 @@ def get_config(preset='imagenet'):
   return ConfigDict(
     {
       'imagenet': dict(
-        encoder=dict(name='resnet50'),
+        encoder=dict(name='resnet50', zero_init_residual=True),
         batch_size=4096,
         epochs=100,
         optim=dict(

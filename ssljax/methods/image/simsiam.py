@@ -37,7 +37,9 @@ def get_config(preset='imagenet'):
           projector=(2048, 2048, 2048),
           predictor=(512, 2048),
           view_stats='separate',
-          views=image.get_config(224, scale=(0.2, 1.0), blur_prob=0.5, **colour),
+          views=image.get_config(
+            224, scale=(0.2, 1.0), interpolation='bilinear', blur_prob=0.5, **colour
+          ),
         ),
       ),
       'cifar': dict(

@@ -156,7 +156,6 @@ def make(config, nets):
 
   def forward(params, state, batch, rng, step):
     rngs, x = jax.random.split(rng), batch['image']
-    params = _distill.hold_prototypes(params, step < config.freeze_prototypes_steps)
     cls, plus, patches = encode(params, x['global'], batch['own'], train=True, rng=rngs[0])
     if small:
       more, more_plus, _ = encode(params, x['local'], train=True, rng=rngs[1])
@@ -238,6 +237,7 @@ def make(config, nets):
     forward=forward,
     objective=objective,
     update=update,
+    held=_distill.held_prototypes(config),
     views=views,
     embed=embed,
     embed_views=_pair.make_embed_views(views, embed, config.views),
