@@ -96,6 +96,21 @@ def test_groups_of_images_share_batch_statistics_as_on_as_many_devices():
   assert len(fits) == 1
   with pytest.raises(InputError, match='bn_splits is 4, wanted a divisor of the 6 images'):
     method.forward(params, state, {'image': x[:6]}, small.key(), 0)
+  with pytest.raises(InputError, match='views.num_views makes 1 view, wanted 2'):
+    method.forward(params, state, {'image': x[:, :1]}, small.key(), 0)
+
+
+def test_a_view_is_not_taken_for_the_other():
+  with pytest.raises(InputError, match='views.num_views makes 1 views, wanted 2'):
+    _pair.two(np.zeros((4, 1, 3)))
+
+
+def test_self_distillation_keeps_batch_statistics_where_others_do():
+  c = config.get_config('dino,digits,preset=tiny,encoder=resnet10')
+  mesh = sharding.make_mesh(1, 1, jax.devices()[:1])
+  state = program.make_program(c, mesh, small.SOURCE, steps=8).abstract.state
+  for part in (state, state['target']):
+    assert 'batch_stats' in part['stats']['encoder']
 
 
 def test_mmcr_with_a_moving_average():

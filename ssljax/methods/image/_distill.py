@@ -123,17 +123,18 @@ def parts(
     params = {'encoder': params}
     for key, (name, net) in zip(rngs[1:], nets.items(), strict=False):
       params[name], _ = net.init(key, found['features'])
+    stats = {'encoder': stats}
     return params, {'stats': stats, 'target': {'params': params, 'stats': stats}, **memory()}
 
   def encode(params, stats, x, **options):
-    found, stats = encoder.apply(params['encoder'], stats, _flat(x), **options)
+    found, stats = encoder.apply(params['encoder'], stats['encoder'], _flat(x), **options)
     named = {'features': found['features']}
     if patches:
       named['tokens'] = found['tokens']
     if 'norms' in more:
       last = found['layers'][-1][:, -found['tokens'].shape[1] :]
       named['norms'] = jnp.linalg.norm(ops.as_float(last), axis=-1)
-    return {name: _views(x_, x.shape[1]) for name, x_ in named.items()}, stats
+    return {name: _views(x_, x.shape[1]) for name, x_ in named.items()}, {'encoder': stats}
 
   def score(params, name, x):
     scores, _ = nets[name].apply(params[name], {}, x, train=True)
@@ -179,7 +180,8 @@ def parts(
   def embed(params, state, batch):
     """The teacher's, which the papers evaluate."""
     target, x = state['target'], image.prepare(batch['image'], config.views['global'])
-    found, _ = encoder.apply(target['params']['encoder'], target['stats'], x, train=False)
+    params, stats = target['params']['encoder'], target['stats']['encoder']
+    found, _ = encoder.apply(params, stats, x, train=False)
     return _features.read(found)
 
   def show(params, state, batch, rng):

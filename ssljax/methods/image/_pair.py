@@ -9,6 +9,7 @@ from ssljax import ops
 from ssljax.augment import image
 from ssljax.errors import InputError
 from ssljax.method import two_part
+from ssljax.methods.image import _features
 from ssljax.net import chain, features, over_views
 
 # For presets 'tiny': what two views of a small picture may differ in without losing its subject.
@@ -63,19 +64,19 @@ def make_views(config, *, with_parameters=False):
 
 
 def make_embed(network, config):
-  """(params, state, batch) -> {'features': encoder's, 'projection': projector's}, running stats.
+  """(params, state, batch) -> what `_features.read` gives, and the projector's 'projection'.
 
-  Of further networks in the chain only those run that `params` has.
+  With running batch statistics. Of further networks in the chain only those run that `params` has.
   """
   size = image.main(config)
 
   def embed(params, state, batch):
     x = image.prepare(batch['image'], size)
     outputs, _ = network.apply(params, state['stats'], x, train=False)
-    named = {'features': features(outputs['encoder'])}
+    named = _features.read(outputs['encoder'])
     if 'projector' in outputs:
-      named['projection'] = features(outputs['projector'])
-    return jax.tree.map(lambda y: y.astype(jnp.float32), named)
+      named['projection'] = features(outputs['projector']).astype(jnp.float32)
+    return named
 
   return embed
 
@@ -103,6 +104,14 @@ def _looks(network, config, views):
     'embed': embed,
     'embed_views': make_embed_views(views, embed, config.views),
   }
+
+
+def two(z):
+  """The two views of z [B, 2, ...]; InputError for more, or for fewer, where JAX would take one
+  twice."""
+  if z.shape[1] != 2:
+    raise InputError(f'method.views.num_views makes {z.shape[1]} views, wanted 2')
+  return z[:, 0], z[:, 1]
 
 
 def feature_maps(outputs):
@@ -200,6 +209,8 @@ def with_teacher(
 
   def forward(params, state, batch, rng, step):
     x, target = batch['image'], state['target']
+    if not x[:, teacher_views].shape[1]:
+      raise InputError(f'method.views.num_views makes {x.shape[1]} view, wanted 2')
     seen, stats = run(params, state['stats'], x[:, student_views], rng)
     aimed, target_stats = run_teacher(target['params'], target['stats'], x[:, teacher_views], rng)
     found = {'z': read(seen), 'target': jax.lax.stop_gradient(read(aimed))}

@@ -67,7 +67,7 @@ def make(config, nets):
   projector = heads.mlp(config.projector, hidden_bias=False, last_bias=False)
 
   def objective(params, state, z, batch, rng, step):
-    loss = losses.barlow_twins(z[:, 0], z[:, 1], lambd=config.lambd, scale_loss=config.scale_loss)
+    loss = losses.barlow_twins(*_pair.two(z), lambd=config.lambd, scale_loss=config.scale_loss)
     return loss, (state, {})
 
   return _pair.one_network(config, objective, encoder=nets['encoder'], projector=projector)

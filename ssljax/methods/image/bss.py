@@ -17,11 +17,9 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from ssljax import losses
 from ssljax.augment import image
 from ssljax.augment.fourier import swap_amplitude
-from ssljax.methods.image import _pair, simclr
-from ssljax.models import heads
+from ssljax.methods.image import simclr
 
 PAPER = (
   'Scalbert et al. 2024, Towards domain-invariant self-supervised learning with batch styles '
@@ -65,15 +63,4 @@ def make(config, nets):
     made = [standardize(r, x[:, view], view) for view, r in enumerate(rngs)]
     return {**batch, 'image': jnp.stack(made, 1)}
 
-  def objective(params, state, z, batch, rng, step):
-    loss = losses.nt_xent(
-      z[:, 0], z[:, 1], temperature=config.temperature, chunk_size=config.chunk_size or None
-    )
-    return loss, (state, {'chance_loss': jnp.log(2 * len(z) - 1.0)})
-
-  projector = heads.mlp(
-    config.projector, hidden_bias=False, last_bias=False, last_norm='batch_no_bias'
-  )
-  return _pair.one_network(
-    config, objective, views=views, encoder=nets['encoder'], projector=projector
-  )
+  return simclr.make(config, nets, views)

@@ -89,7 +89,7 @@ def make(config, nets):
 
   def objective(params, state, outputs, batch, rng, step):
     p, z = outputs['p'], outputs['target']
-    return losses.byol(p[:, 0], p[:, 1], z[:, 0], z[:, 1]), (state, {})
+    return losses.byol(*_pair.two(p), *_pair.two(z)), (state, {})
 
   return _pair.with_teacher(
     config,

@@ -79,6 +79,6 @@ def decoupled(config, nets, loss):
 
   def objective(params, state, z, batch, rng, step):
     chance = jnp.log(2 * len(z) - 2.0)
-    return loss(z[:, 0], z[:, 1]), (state, {'chance_loss': chance})
+    return loss(*_pair.two(z)), (state, {'chance_loss': chance})
 
   return _pair.one_network(config, objective, encoder=nets['encoder'], projector=projector)

@@ -158,7 +158,10 @@ def make(config, nets):
     z, state = base['forward'](params, state, batch, rng, step)
     x = batch['anchor_image']
     found, _ = encoder.apply(
-      anchor['encoder'], state['target']['stats'], x.reshape(-1, *x.shape[2:]), train=False
+      anchor['encoder'],
+      state['target']['stats']['encoder'],
+      x.reshape(-1, *x.shape[2:]),
+      train=False,
     )
     sides = (plain.size // config.patch_size,) * 2, (large.size // config.patch_size,) * 2
     resize = jax.vmap(lambda maps: positions.resize_positions(maps, *sides))

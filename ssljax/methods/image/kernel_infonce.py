@@ -69,7 +69,7 @@ def make(config, nets):
   projector = heads.mlp(config.projector, hidden_bias=False, last_bias=False)
 
   def objective(params, state, z, batch, rng, step):
-    loss = losses.kernel_info_nce(z[:, 0], z[:, 1], chunk_size=config.chunk_size or None, **options)
+    loss = losses.kernel_info_nce(*_pair.two(z), chunk_size=config.chunk_size or None, **options)
     return loss, (state, {'chance_loss': jnp.log(2 * len(z) - 1.0)})
 
   return _pair.one_network(config, objective, encoder=nets['encoder'], projector=projector)

@@ -110,9 +110,7 @@ def make(config, nets):
         student_temp=config.patch_temperature,
         teacher_temp=config.teacher_temperature,
       ),
-      'contrast': losses.moco_v3(
-        q[:, 0], q[:, 1], k[:, 0], k[:, 1], temperature=config.temperature
-      ),
+      'contrast': losses.moco_v3(*_pair.two(q), *_pair.two(k), temperature=config.temperature),
     }
     loss = sum(config.weights[name] * term for name, term in terms.items())
     center = losses.update_center(state['center'], t, momentum=config.center_momentum)

@@ -115,7 +115,7 @@ def make(config, nets):
     q, k = outputs['p'], outputs['target']
     t = config.temperature
     loss = losses.moco_v3(
-      q[:, 0], q[:, 1], k[:, 0], k[:, 1], temperature=t, chunk_size=config.chunk_size or None
+      *_pair.two(q), *_pair.two(k), temperature=t, chunk_size=config.chunk_size or None
     )
     return loss, (state, {'chance_loss': 4 * t * jnp.log(1.0 * len(q))})
 

@@ -108,8 +108,7 @@ def make(config, nets):
       'deviation': lambda: deviation(plain),
     }
     loss = losses.mv_mr(
-      z[:, 0],
-      z[:, 1],
+      *_pair.two(z),
       [made[name]().reshape(len(plain), -1) for name in config.representations],
       std_margin=config.std_margin,
       representation_weight=config.representation_weight,

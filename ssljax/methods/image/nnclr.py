@@ -77,7 +77,7 @@ def make(config, nets):
   def objective(params, state, outputs, batch, rng, step):
     z, p = outputs['projector'], outputs['predictor']
     loss = losses.nnclr(
-      z[:, 0], z[:, 1], p[:, 0], p[:, 1], state['queue'],
+      *_pair.two(z), *_pair.two(p), state['queue'],
       temperature=config.temperature, chunk_size=config.chunk_size or None,
     )  # fmt: skip
     return loss, (_pair.enqueued(state, z[:, 0]), {'chance_loss': jnp.log(1.0 * len(z))})

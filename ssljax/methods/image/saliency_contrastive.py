@@ -13,11 +13,9 @@ without the segmentation that follows them, and it is in the second view with `s
 import jax
 import jax.numpy as jnp
 
-from ssljax import losses
 from ssljax.augment import image
 from ssljax.augment.saliency import salient
-from ssljax.methods.image import _pair, simclr
-from ssljax.models import heads
+from ssljax.methods.image import simclr
 
 PAPER = 'Kocaman et al. 2022, Saliency can be all you need in contrastive self-supervised learning'
 FAMILY = 'contrastive'
@@ -43,15 +41,4 @@ def make(config, nets):
     pair = first(first_rng, x), second(second_rng, other)
     return {**batch, 'image': jnp.concatenate(pair, 1)}
 
-  def objective(params, state, z, batch, rng, step):
-    loss = losses.nt_xent(
-      z[:, 0], z[:, 1], temperature=config.temperature, chunk_size=config.chunk_size or None
-    )
-    return loss, (state, {'chance_loss': jnp.log(2 * len(z) - 1.0)})
-
-  projector = heads.mlp(
-    config.projector, hidden_bias=False, last_bias=False, last_norm='batch_no_bias'
-  )
-  return _pair.one_network(
-    config, objective, views=views, encoder=nets['encoder'], projector=projector
-  )
+  return simclr.make(config, nets, views)

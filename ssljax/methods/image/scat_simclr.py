@@ -114,7 +114,7 @@ def make(config, nets):
   def objective(params, state, outputs, batch, rng, step):
     z, logits, quarters = outputs['z'], outputs['logits'].astype(jnp.float32), batch['quarters']
     contrast = losses.nt_xent(
-      z[:, 0], z[:, 1], temperature=config.temperature, chunk_size=config.chunk_size or None
+      *_pair.two(z), temperature=config.temperature, chunk_size=config.chunk_size or None
     )
     pretext = optax.softmax_cross_entropy_with_integer_labels(logits, quarters).mean()
     metrics = {

@@ -122,8 +122,7 @@ def make(config, nets):
   def objective(params, state, outputs, batch, rng, step):
     z, terms = outputs['z'], ('sim_coeff', 'std_coeff', 'cov_coeff', 'equi_factor')
     loss = losses.sie(
-      z[:, 0],
-      z[:, 1],
+      *_pair.two(z),
       outputs['predicted'],
       inv_dim=inv_sizes[-1],
       predicted_variance=config.predicted_variance,

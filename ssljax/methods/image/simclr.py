@@ -81,15 +81,18 @@ def get_config(preset='imagenet'):
   )
 
 
-def make(config, nets):
+def make(config, nets, views=None):
+  """views: as of `_pair.one_network`, for methods that only make other views."""
   projector = heads.mlp(
     config.projector, hidden_bias=False, last_bias=False, last_norm='batch_no_bias'
   )
 
   def objective(params, state, z, batch, rng, step):
     loss = losses.nt_xent(
-      z[:, 0], z[:, 1], temperature=config.temperature, chunk_size=config.chunk_size or None
+      *_pair.two(z), temperature=config.temperature, chunk_size=config.chunk_size or None
     )
     return loss, (state, {'chance_loss': jnp.log(2 * len(z) - 1.0)})
 
-  return _pair.one_network(config, objective, encoder=nets['encoder'], projector=projector)
+  return _pair.one_network(
+    config, objective, views=views, encoder=nets['encoder'], projector=projector
+  )

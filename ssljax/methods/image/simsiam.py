@@ -75,7 +75,7 @@ def make(config, nets):
 
   def objective(params, state, outputs, batch, rng, step):
     p, z = outputs['predictor'], outputs['projector']
-    loss = losses.simsiam(p[:, 0], p[:, 1], z[:, 0], z[:, 1])
+    loss = losses.simsiam(*_pair.two(p), *_pair.two(z))
     spread = jnp.mean(jnp.std(ops.l2_normalize(z), axis=0)) * z.shape[-1] ** 0.5
     return loss, (state, {'spread': spread})
 

@@ -121,9 +121,7 @@ def make(config, nets):
     q = z['projector']
     terms = {
       'reconstruction': _paint.reconstruction(z['decoder'], batch, config),
-      'contrast': losses.moco_v3(
-        q[:, 0], q[:, 1], k[:, 0], k[:, 1], temperature=config.temperature
-      ),
+      'contrast': losses.moco_v3(*_pair.two(q), *_pair.two(k), temperature=config.temperature),
     }
     if config.rotation:
       terms['rotation'] = optax.softmax_cross_entropy_with_integer_labels(

@@ -89,8 +89,7 @@ def get_config(preset='imagenet'):
 def make(config, nets):
   def objective(params, state, z, batch, rng, step):
     loss = losses.sscd(
-      z[:, 0],
-      z[:, 1],
+      *_pair.two(z),
       batch['content'],
       temperature=config.temperature,
       entropy_weight=config.entropy_weight,

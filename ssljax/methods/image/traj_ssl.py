@@ -109,7 +109,7 @@ def make(config, nets):
     z, h = outputs['z'], outputs['h']
     terms = {name: config[name] for name in ('sim_coeff', 'std_coeff', 'cov_coeff')}
     straight = losses.trajectory(h[:, 0], h[:, 1], h[:, 2])
-    loss = losses.vicreg(z[:, 0], z[:, 1], **terms) + config.weight * straight
+    loss = losses.vicreg(*_pair.two(z), **terms) + config.weight * straight
     return loss, (state, {'trajectory': straight})
 
   return two_part(

@@ -69,6 +69,6 @@ def make(config, nets):
 
   def objective(params, state, z, batch, rng, step):
     weights = {name: config[name] for name in ('sim_coeff', 'std_coeff', 'cov_coeff')}
-    return losses.vicreg(z[:, 0], z[:, 1], **weights), (state, {})
+    return losses.vicreg(*_pair.two(z), **weights), (state, {})
 
   return _pair.one_network(config, objective, encoder=nets['encoder'], projector=projector)
