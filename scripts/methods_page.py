@@ -3,7 +3,7 @@
   python scripts/methods_page.py [--check]
 
 All of it is read from the code and from results/*.json. With --check nothing is written, and the
-exit code says whether the file is up to date.
+exit code says whether the file is up to date, but for what methods keep: that takes a minute.
 """
 
 import inspect
@@ -15,7 +15,7 @@ import sys
 import jax
 import numpy as np
 
-from ssljax import config, methods, program, sharding
+from ssljax import config, losses, methods, program, sharding
 from ssljax.data import load, pipeline
 from ssljax.data.source import ArraySource
 
@@ -27,7 +27,6 @@ GOLDENS = {
   'mmcr': ('mmcr', 'mmcr_momentum'),
   'scan': ('scan', 'scan_selflabel'),
   'simsiam': ('simsiam', 'simsiam_model'),
-  'sscd': ('koleo',),
   'tico': ('tico', 'tico_grad_through_b'),
   'lejepa': ('lejepa', 'lejepa_sigreg'),
 }
@@ -48,6 +47,37 @@ def results():
     for row in result['rows'] if known else ():
       found.setdefault(row['method'], []).append((path.stem, row))
   return found
+
+
+def results_apart():
+  """method -> what files of other scripts found of it, as text."""
+
+  def read(name):
+    return json.loads((ROOT / 'results' / f'{name}.json').read_text())
+
+  copies = read('copy_detection')['rows']
+  clusters = read('scan_fashion_mnist')['clusters']['scan, clustering']
+  found = {
+    'scan': f'accuracy {100 * clusters["accuracy"]:.1f} (scan_fashion_mnist)',
+    'tldr': ', '.join(
+      f'recall {100 * each["rows"]["tldr"]["recall_euclidean"]:.1f} ({each["data"]}, tldr)'
+      for each in read('tldr')['sets']
+    ),
+  }
+  for row in copies:
+    if row['descriptor'] == 'projection' and row['method'] in methods.available():
+      found[row['method']] = f'micro-AP {100 * row["mean"]["plain/uap"]:.1f} (copy_detection)'
+  return found
+
+
+def losses_of(module):
+  """Names of the losses that a method's file asks for, or of those that it builds on."""
+  source = inspect.getsource(module)
+  found = {n for n in re.findall(r'\blosses\.(\w+)', source) if hasattr(losses, n)}
+  if not found:
+    others = {m for m in re.findall(r'\b(\w+)\.\w+\(', source) if m in methods.available()}
+    found = set().union(*(losses_of(methods.load(m)) for m in others))
+  return sorted(found)
 
 
 def state_of(name, modality):
@@ -82,10 +112,8 @@ def golden_of(name, goldens):
   return ', '.join(f'{max(g[key] for g in found):.0e}' for key in ('value', 'gradient'))
 
 
-def row_of(name, modality, goldens, reached):
+def row_of(name, goldens, reached, apart, state):
   module = methods.load(name)
-  source = inspect.getsource(module)
-  losses = sorted(set(re.findall(r'losses\.(\w+)\(', source)))
   largest = 'imagenet' if 'imagenet' in methods.presets(name) else methods.presets(name)[-1]
   encoders = [module.get_config(p).encoder.name for p in ('tiny', largest)]
   encoders = ' / '.join(dict.fromkeys(encoders))
@@ -95,27 +123,31 @@ def row_of(name, modality, goldens, reached):
     probes = list(row['mean'].values())[:1] if 'published' in row else probes
     where = f'{row["data"]}, {file}' if 'published' in row else file
     scores.append(' / '.join('' if x is None else f'{100 * x:.1f}' for x in probes) + f' ({where})')
+  scores += [apart[name]] if name in apart else []
   return (
     f'`{name}`',
     module.FAMILY,
     module.PAPER,
-    ', '.join(f'`{loss}`' for loss in losses),
+    ', '.join(f'`{loss}`' for loss in losses_of(module)),
     encoders,
-    state_of(name, modality),
+    state,
     golden_of(name, goldens),
     '; '.join(scores),
   )
 
 
-def page():
+def page(state):
+  """state: (name, modality) -> what `state_of` says."""
   path = ROOT / 'results' / 'goldens.json'
   goldens = json.loads(path.read_text())['goldens'] if path.is_file() else {}
-  reached, lines = results(), []
+  reached, apart, lines = results(), results_apart(), []
   found = methods.available()
   for modality in sorted(set(found.values())):
     lines += [f'## {modality}', '', '| ' + ' | '.join(HEAD) + ' |', '|' + '---|' * len(HEAD)]
     for name in sorted(n for n, m in found.items() if m == modality):
-      lines.append('| ' + ' | '.join(row_of(name, modality, goldens, reached)) + ' |')
+      lines.append(
+        '| ' + ' | '.join(row_of(name, goldens, reached, apart, state(name, modality))) + ' |'
+      )
     lines.append('')
   intro = (
     '# Methods\n\n'
@@ -128,10 +160,12 @@ def page():
 
 def main():
   path = ROOT / 'docs' / 'methods.md'
-  made = page()
   if '--check' in sys.argv:
-    sys.exit(not path.is_file() or path.read_text() != made)
-  path.write_text(made)
+    text = path.read_text()
+    rows = [line.strip('| ').split(' | ') for line in text.splitlines() if line.startswith('| `')]
+    said = {row[0].strip('`'): row[HEAD.index('state kept')] for row in rows}
+    sys.exit(page(lambda name, _: said.get(name, '')) != text)
+  path.write_text(page(state_of))
 
 
 if __name__ == '__main__':

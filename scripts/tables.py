@@ -1,4 +1,4 @@
-"""Writes the tables of the README from results/*.json, between its two comments.
+"""Writes the tables of the README from results/*.json, between its comments.
 
   python scripts/tables.py [--check]
 
@@ -11,7 +11,12 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 WITHOUT_RAW = 'learned', 'random'
-BEGIN, END = '<!-- results -->\n', '<!-- /results -->'
+RESULTS = ROOT / 'results'
+# Rows of results/graph.json that the first table shows.
+ON_GRAPHS = (
+  ('grace', 'cora'), ('dgi', 'cora'), ('supergat', 'cora'), ('graphmae', 'cora'),
+  ('graphcl', 'MUTAG'), ('graphcl', 'PROTEINS'), ('node2vec', 'BlogCatalog'),
+)  # fmt: skip
 
 
 def per_cent(row, name):
@@ -41,13 +46,11 @@ def comparison(path):
   counts = sorted({len(row['seeds']) for row in result['rows']}, reverse=True)
   seeds = 'one seed'
   if counts != [1]:
-    several = ' or '.join(map(str, counts))
-    seeds = f'mean ± standard deviation where there are several of {several} seeds'
+    seeds = f'mean ± standard deviation of {counts[0]} seeds, one seed where there is no deviation'
   lines = [
     f'**{result["title"]}**',
     '',
-    f'Accuracy in %, {seeds}; '
-    f'{result["device_count"]} {result["device"]} device; from `{path.relative_to(ROOT)}`.',
+    f'Accuracy in %, {seeds}; {result["device"]}; from `{path.relative_to(ROOT)}`.',
     '',
     *table(head, rows),
     *(f'- {row["method"]}: {row["note"]}' for row in result['rows'] if row.get('note')),
@@ -73,13 +76,17 @@ def benchmark(path):
   """The table of scripts/benchmark.py."""
   result = json.loads(path.read_text())
   lines = [
-    f'**Speed and memory** on {result["machine"]}, from `{path.relative_to(ROOT)}`',
+    f'**Speed and memory on {result["machine"]}**',
+    '',
+    f'From `{path.relative_to(ROOT)}`.',
     '',
   ]
   rows = []
   for part in result['parts'].values():
-    figures = ', '.join(
-      f'{name} {readable(value)}' for name, value in part.items() if isinstance(value, int | float)
+    figures = '<br>'.join(
+      f'{name.replace("_", " ")} {readable(value)}'
+      for name, value in part.items()
+      if isinstance(value, int | float)
     )
     rows.append([part['what'], figures, part['wanted']])
   return '\n'.join(lines + table(['what', 'measured', 'wanted'], rows))
@@ -167,7 +174,8 @@ def copies(path):
   lines = [
     '**Edited copies found (SSCD)**',
     '',
-    f'Micro average precision in %, mean of {seeds} seeds; {result["steps"]} steps of '
+    f'Micro average precision in %, {"one seed" if seeds == 1 else f"mean of {seeds} seeds"}; '
+    f'{result["steps"]} steps of '
     f'{result["batch_size"]} images; {images["queries"]:,} queries, half of them copies, in '
     f'{images["references"]:,} references; from `{path.relative_to(ROOT)}`, which lists the edits.',
     '',
@@ -262,13 +270,81 @@ def segmented(path):
   return '\n'.join(lines + table(['protocol', 'features', *measures], rows))
 
 
+def headline():
+  """What has been reached, in a few lines: see the tables for how."""
+
+  def read(name):
+    return json.loads((RESULTS / f'{name}.json').read_text())
+
+  goldens = read('goldens')['goldens'].values()
+  error = max(golden[key] for golden in goldens for key in ('value', 'gradient'))
+  gpu = max(read('gpu_cifar10')['runs'], key=lambda run: run['minutes'])
+  knn = {which: 100 * gpu['metrics'][f'knn-v1/{which}'] for which in WITHOUT_RAW}
+  few = next(r for r in read('fashion_mnist')['rows'] if r['method'] == 'simclr')
+  cifar = read('image_cifar10')['rows']
+  above = sum(r['mean']['knn-v1/learned'] > r['mean']['knn-v1/random'] for r in cifar)
+  parts = read('benchmark_cpu')['parts']
+  rows = [
+    [f"{len(goldens)} losses against their authors' code", f'error at most {error:.0e}', '0'],
+    [
+      'SimCLR, ResNet-18, CIFAR-10 as JPEG, one H200',
+      f'{gpu["images_per_second"]:,.0f} images/s; kNN {knn["learned"]:.1f} % after '
+      f'{gpu["minutes"]:.1f} minutes',
+      f'{knn["random"]:.1f} % untrained',
+    ],
+    [
+      'SimCLR, Fashion-MNIST, 100 labels a class, a small ResNet on two cores',
+      f'{per_cent(few, "linear-v1-100/learned")} % linear',
+      f'{per_cent(few, "linear-v1-100/random")} % untrained',
+    ],
+    [
+      f'{len(cifar)} methods on CIFAR-10 as JPEG, 300 steps of a small encoder',
+      f'{above} above their untrained encoder by kNN',
+      str(len(cifar)),
+    ],
+  ]
+  found = {(r['method'], r['data']): r for r in read('graph')['rows']}
+  for method, data in ON_GRAPHS:
+    row = found[method, data]
+    score, published = row['protocol'], row['published']
+    if isinstance(published, dict):
+      ((score, published),) = published.items()
+    rows.append(
+      [
+        f'{row["published_in"]}, {data}, {score}',
+        f'{per_cent(row, f"{score}/learned")} %',
+        f'{published:.1f} % published',
+      ]
+    )
+  speeds = {
+    'kmeans': 'k-means, 100,000 x 128 into 1,000 clusters, against scikit-learn',
+    'nearest': 'exact kNN, 10,000 queries in 100,000 x 128, against scikit-learn',
+    'grace_epoch': 'a step of GRACE on a CPU, against PyTorch Geometric',
+  }
+  rows += [
+    [what, f'{parts[name]["speedup"]:.2f} times as fast', ''] for name, what in speeds.items()
+  ]
+  return '\n'.join(table(['what', 'ssljax', 'beside it'], rows))
+
+
+def folded(text):
+  """A table that opens on a click on its title, the first line."""
+  title, _, body = text.partition('\n')
+  return f'<details>\n<summary>{title.strip("*")}</summary>\n{body}\n</details>\n'
+
+
+def between(text, name, made):
+  """`text` with `made` between its comments of that name."""
+  begin, end = f'<!-- {name} -->\n', f'<!-- /{name} -->'
+  before, rest = text.split(begin)
+  return before + begin + '\n' + made + '\n' + end + rest.split(end)[1]
+
+
 def main():
   readme = ROOT / 'README.md'
   text = readme.read_text()
-  before, rest = text.split(BEGIN)
-  after = rest.split(END)[1]
   tables = []
-  for path in sorted((ROOT / 'results').glob('*.json')):
+  for path in sorted(RESULTS.glob('*.json')):
     result = json.loads(path.read_text())
     makers = {
       'parts': benchmark,
@@ -281,8 +357,9 @@ def main():
       'discovery': discovered,
       'dense': segmented,
     }
-    tables += [make(path) for key, make in makers.items() if key in result]
-  made = before + BEGIN + '\n' + '\n'.join(tables) + '\n' + END + after
+    tables += [folded(make(path)) for key, make in makers.items() if key in result]
+  made = between(text, 'results', '\n'.join(tables))
+  made = between(made, 'headline', headline())
   if '--check' in sys.argv:
     sys.exit(made != text)
   readme.write_text(made)

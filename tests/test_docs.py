@@ -9,6 +9,7 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from ssljax import config, data, losses, methods, program, sharding
 
@@ -66,8 +67,11 @@ def test_ci_runs_the_readme_command():
   assert 'README.md' in (ROOT / '.ci' / 'run').read_text()
 
 
-def test_tables_are_those_of_the_result_files():
+@pytest.mark.parametrize(
+  ('script', 'page'), [('tables.py', 'README.md'), ('methods_page.py', 'docs/methods.md')]
+)
+def test_generated_pages_are_up_to_date(script, page):
   done = subprocess.run(
-    [sys.executable, ROOT / 'scripts' / 'tables.py', '--check'], capture_output=True, text=True
+    [sys.executable, ROOT / 'scripts' / script, '--check'], capture_output=True, text=True
   )
-  assert done.returncode == 0, 'README.md is out of date: python scripts/tables.py' + done.stderr
+  assert done.returncode == 0, f'{page} is out of date: python scripts/{script}' + done.stderr
