@@ -53,6 +53,7 @@ def test_sinkhorn_of_some_rows():
   x, counted = scores(), np.arange(24) % 3 > 0
   codes = ops.sinkhorn(x, where=counted)
   np.testing.assert_allclose(codes[counted], ops.sinkhorn(x[counted]), atol=1e-5)
+  np.testing.assert_array_equal(ops.sinkhorn(x, where=False & counted), 0)
 
 
 def test_sinkhorn_of_shares_is_that_of_the_whole():

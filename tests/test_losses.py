@@ -189,6 +189,11 @@ def test_nothing_to_tell_apart_is_zero_and_finite():
     assert value == 0 and not any(np.any(g) for g in grads), name
   pred, images, mask = mae_arrays()
   assert mae(pred, images, 0 * mask) == 0
+  for name in ('ibot_patch', 'ibot_patch, sinkhorn'):
+    loss, _, (student, teacher, mask, *center), *_ = CASES[name]
+    none = [student, teacher, np.zeros_like(mask), *center]
+    value, grads = value_and_grad(loss, none, 1)
+    assert value == 0 and not np.any(grads[0]), name
 
 
 @every(lambda case: case.permutes)

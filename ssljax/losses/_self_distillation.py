@@ -94,6 +94,8 @@ def ibot_patch(
     teacher, center, temp=teacher_temp, where=mask, iters=iters, axis_name=axis_name
   )
   logits = as_float(student) / student_temp
+  # A code that is not finite would spoil the gradient even where the mask is False.
+  codes = jnp.where(mask[..., None], codes, 0)
   each = logsumexp(logits, axis=-1) - jnp.sum(codes * logits, axis=-1)
   terms = jnp.where(mask, each, 0).sum(1) / jnp.maximum(mask.sum(1), 1)
   return batch_mean(terms.sum(), terms, axis_name)

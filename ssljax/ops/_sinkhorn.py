@@ -26,6 +26,7 @@ def sinkhorn(scores, *, eps=0.05, iters=3, where=None, axis_name=None):
 
   Returns:
     [B, K], rows summing to 1, in float32 at least. The columns' sums near B / K as rounds go on.
+    Where no row counts, zeros.
 
   Raises:
     InputError: `scores` is not [B, K], eps is not positive or iters less than 1.
@@ -54,7 +55,8 @@ def sinkhorn(scores, *, eps=0.05, iters=3, where=None, axis_name=None):
       column = lax.psum(column, axis_name)
     # A cluster whose every entry underflows stays empty.
     column = jnp.where(column > 0, 1 / jnp.where(column > 0, column, 1), 0)
-    column = column / jnp.max(column)  # only ratios matter, and these do not overflow
+    largest = jnp.max(column)  # only ratios matter, and these do not overflow
+    column = column / jnp.where(largest > 0, largest, 1)
     row = 1 / jnp.maximum(_product('bk,k->b', q, column), jnp.finfo(q.dtype).tiny)
   return q * row[:, None] * column
 
