@@ -4,6 +4,7 @@ import functools
 import importlib
 import inspect
 import pathlib
+import re
 
 import jax
 import jax.numpy as jnp
@@ -397,6 +398,36 @@ def test_explicit_mesh():
 
 
 # What the user sees of a mistake.
+
+# Arguments of losses that CASES calls otherwise or not at all.
+TEMPERED = {
+  'cim': [CASES['cim'].arrays[i] for i in (0, 2, 1, 3)],
+  'deepcluster_v2': [x if i != 1 else [x] for i, x in enumerate(CASES['deepcluster_v2'].arrays)],
+  'msn_targets': CASES['msn'].arrays[1:],
+  'teacher_codes': CASES['dino'].arrays[1:],
+}
+
+
+def temperatures():
+  """(name, argument, function) of all temperatures of the losses above."""
+  given = {name: functools.partial(getattr(losses, name), *a) for name, a in TEMPERED.items()}
+  for case in CASES.values():
+    loss = functools.partial(case.loss)  # one layer, however many there were
+    name = getattr(loss.func, '__name__', '')
+    if loss.func is getattr(losses, name, None):
+      given.setdefault(name, functools.partial(loss, *case.arrays))
+  for name, loss in given.items():
+    for argument in inspect.signature(getattr(losses, name)).parameters:
+      if re.search('(^|_)temp(erature)?$|^tau$|^sharpen$|^sigma$', argument):
+        yield name, argument, loss
+
+
+@pytest.mark.parametrize(('name', 'argument', 'loss'), list(temperatures()))
+def test_temperatures_are_positive(name, argument, loss):
+  # What `info_nce` refuses for a loss made of it has its name there.
+  with pytest.raises(InputError, match=f'{argument.split("_")[-1]} is 0.0, wanted more than 0'):
+    loss(**{argument: 0.0})
+
 
 Z = np.zeros((4, 3), np.float32)
 WRONG = [

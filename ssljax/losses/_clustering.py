@@ -6,6 +6,7 @@ from jax import lax
 from jax.scipy.special import logsumexp
 
 from ssljax.errors import InputError
+from ssljax.losses._contrastive import check_positive
 from ssljax.ops import as_float, check_shape, l2_normalize, sinkhorn
 
 IGNORED = -100  # the label of an example that no cluster was found for
@@ -39,11 +40,13 @@ def swav(
     The scalar loss of the global batch.
 
   Raises:
-    InputError: a shape does not fit, or a view in assign_views does not exist.
+    InputError: a shape does not fit, a view in assign_views does not exist, temperature or eps is
+      not positive, or iters is less than 1.
 
   Reference: SwAV (https://arxiv.org/abs/2006.09882), Section 3, equations 1 to 3. Equals what the
   authors' `train` computes, where the views are one after the other in one axis.
   """
+  check_positive(temperature=temperature)
   codes = swav_codes(
     z, prototypes, queue, queue_used=queue_used, assign_views=assign_views, eps=eps, iters=iters,
     axis_name=axis_name,
@@ -111,13 +114,14 @@ def deepcluster_v2(z, prototypes, labels, *, temperature=0.1, axis_name=None):
     The scalar loss of the global batch; 0 for a head in which no example has a label.
 
   Raises:
-    InputError: a shape does not fit.
+    InputError: a shape does not fit; temperature is not positive.
 
   Reference: SwAV (https://arxiv.org/abs/2006.09882), Section 4.1 and appendix C. Equals the loss in
   the authors' `main_deepclusterv2.py`.
   """
   check_shape('z', z, ('B', 'V', 'D'))
   check_shape('labels', labels, (len(z), len(prototypes)))
+  check_positive(temperature=temperature)
   z, total = l2_normalize(as_float(z)), 0.0
   for head, centroids in enumerate(prototypes):
     check_shape(f'prototypes[{head}]', centroids, ('K', z.shape[2]))

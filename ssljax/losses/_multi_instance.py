@@ -7,6 +7,7 @@ from jax import lax
 from jax.scipy.special import logsumexp
 
 from ssljax.errors import InputError
+from ssljax.losses._contrastive import check_positive
 from ssljax.losses._redundancy import batch_mean
 from ssljax.losses._self_distillation import teacher_codes
 from ssljax.ops import as_float, check_shape, l2_normalize
@@ -40,7 +41,7 @@ def cmd_regions(
     The scalar loss of the global batch.
 
   Raises:
-    InputError: a shape does not fit, or there is no pair of views.
+    InputError: a shape does not fit, there is no pair of views, or a temperature is not positive.
 
   Reference: CMD (https://arxiv.org/abs/2401.08860), intra-level distillation. With importance None
   it equals the region term of the authors' `DDINOLoss`, which is EsViT's
@@ -54,6 +55,7 @@ def cmd_regions(
   if importance is None:
     importance = jnp.full(student.shape[:3], 1 / length)
   check_shape('importance', importance, student.shape[:3])
+  check_positive(student_temp=student_temp, teacher_temp=teacher_temp)
   seen = teacher.shape[1]
   pairs = jnp.arange(seen)[:, None] != jnp.arange(views) if skip_same else jnp.ones((seen, views))
   if views * seen - (min(views, seen) if skip_same else 0) < 1:
@@ -93,7 +95,7 @@ def cmd_bags(student, patches, importance, *, temp=0.1, axis_name=None):
     The scalar loss of the global batch.
 
   Raises:
-    InputError: a shape does not fit.
+    InputError: a shape does not fit; temp is not positive.
 
   Reference: CMD (https://arxiv.org/abs/2401.08860), inter-level distillation. The authors' code
   adds up patches without weights and passes what are no probabilities to `kl_div`; this is the
@@ -102,6 +104,7 @@ def cmd_bags(student, patches, importance, *, temp=0.1, axis_name=None):
   check_shape('student', student, ('B', 'V', 'K'))
   check_shape('patches', patches, (*student.shape[:2], 'L', student.shape[2]))
   check_shape('importance', importance, patches.shape[:3])
+  check_positive(temp=temp)
   p = jax.nn.softmax(as_float(patches) / temp)
   bag = _dots('bvl,bvlk->bvk', as_float(importance), p)
   log_bag = jnp.log(jnp.maximum(bag, jnp.finfo(bag.dtype).tiny))

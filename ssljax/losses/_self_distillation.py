@@ -6,6 +6,7 @@ from jax import lax
 from jax.scipy.special import logsumexp
 
 from ssljax.errors import InputError
+from ssljax.losses._contrastive import check_positive
 from ssljax.losses._redundancy import batch_mean
 from ssljax.ops import as_float, check_shape, l2_normalize, sinkhorn
 
@@ -38,7 +39,8 @@ def dino(
     The scalar loss of the global batch.
 
   Raises:
-    InputError: a shape does not fit, or there is no pair of views.
+    InputError: a shape does not fit, there is no pair of views, a temperature is not positive, or
+      iters is less than 1.
 
   Reference: DINO (https://arxiv.org/abs/2104.14294), Section 3.1, equations 2 and 3. Equals
   `DINOLoss` of the authors' code, and of DINOv2's the sum over pairs divided by their number, as
@@ -46,6 +48,7 @@ def dino(
   """
   check_shape('student', student, ('B', 'V', 'K'))
   check_shape('teacher', teacher, (len(student), 'A', student.shape[2]))
+  check_positive(student_temp=student_temp, teacher_temp=teacher_temp)
   views, seen = student.shape[1], teacher.shape[1]
   pairs = jnp.arange(seen)[:, None] != jnp.arange(views) if skip_same else jnp.ones((seen, views))
   if views * seen - (min(views, seen) if skip_same else 0) < 1:
@@ -82,7 +85,7 @@ def ibot_patch(
     The scalar loss of the global batch.
 
   Raises:
-    InputError: a shape does not fit.
+    InputError: a shape does not fit, a temperature is not positive, or iters is less than 1.
 
   Reference: iBOT (https://arxiv.org/abs/2111.07832), Section 3.2, equation 2. Equals the patch term
   of the authors' `iBOTLoss`, and `iBOTPatchLoss` of DINOv2.
@@ -90,6 +93,7 @@ def ibot_patch(
   check_shape('student', student, ('N', 'L', 'K'))
   check_shape('teacher', teacher, student.shape)
   check_shape('mask', mask, student.shape[:2])
+  check_positive(student_temp=student_temp, teacher_temp=teacher_temp)
   codes = teacher_codes(
     teacher, center, temp=teacher_temp, where=mask, iters=iters, axis_name=axis_name
   )
@@ -113,7 +117,11 @@ def teacher_codes(teacher, center=None, *, temp=0.04, where=None, iters=3, axis_
 
   Returns:
     [..., K], rows summing to 1.
+
+  Raises:
+    InputError: a shape does not fit, temp is not positive, or iters is less than 1.
   """
+  check_positive(temp=temp)
   teacher = lax.stop_gradient(as_float(teacher))
   if center is not None:
     check_shape('center', center, teacher.shape[-1:])

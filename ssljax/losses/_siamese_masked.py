@@ -7,6 +7,7 @@ from jax import lax
 from jax.scipy.special import logsumexp
 
 from ssljax.errors import InputError
+from ssljax.losses._contrastive import check_positive
 from ssljax.losses._redundancy import batch_mean
 from ssljax.losses._self_distillation import dino, teacher_codes
 from ssljax.ops import as_float, check_shape, l2_normalize, sinkhorn
@@ -39,7 +40,7 @@ def msn(
     The scalar loss of the global batch.
 
   Raises:
-    InputError: a shape does not fit, or sinkhorn_iters is negative.
+    InputError: a shape does not fit, sinkhorn_iters is negative, or tau or sharpen is not positive.
 
   Reference: MSN (https://arxiv.org/abs/2204.07141), Section 3, equation 1. Equals `init_msn_loss`
   of the authors' code with the identity for labels of prototypes, and weights added up as in its
@@ -81,10 +82,11 @@ def msn_targets(
     [B, K], rows summing to 1, without a gradient.
 
   Raises:
-    InputError: a shape does not fit, or sinkhorn_iters is negative.
+    InputError: a shape does not fit, sinkhorn_iters is negative, or tau or sharpen is not positive.
   """
   check_shape('targets', targets, ('B', 'D'))
   check_shape('prototypes', prototypes, ('K', targets.shape[1]))
+  check_positive(tau=tau, sharpen=sharpen)
   if sinkhorn_iters < 0:
     raise InputError(f'sinkhorn_iters is {sinkhorn_iters}, wanted 0 or more')
   cosines = lax.stop_gradient(_cosines('bd,kd->bk', targets, prototypes))
@@ -128,7 +130,7 @@ def udi(
     The scalar loss of the global batch.
 
   Raises:
-    InputError: a shape does not fit, or there is no pair of views.
+    InputError: a shape does not fit, there is no pair of views, or a temperature is not positive.
 
   Reference: UDI (https://arxiv.org/abs/2407.17671), Section 3. Equals `UDILoss` of the authors'
   code, which mixes logits where the paper mixes predictions.
