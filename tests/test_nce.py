@@ -83,6 +83,18 @@ def test_remembered_rows_are_of_length_one_and_others_stay():
   np.testing.assert_array_equal(moved[np.array([0, 2, 3, 5])], bank[[0, 2, 3, 5]])
 
 
+def test_of_rows_with_one_index_the_last_is_remembered():
+  bank, rows = np.random.default_rng(0).normal(size=(2, 6, 4)).astype(np.float32)
+  index = np.array([3, 1, 3, 0, 1, 3])
+  remember = jax.jit(ops.remember)
+  moved = remember(bank, index, rows, 0.5)
+  for place, last in {0: 3, 1: 4, 3: 5}.items():
+    np.testing.assert_allclose(moved[place], (bank[place] + rows[last]) / 2, rtol=1e-6)
+  np.testing.assert_array_equal(moved[np.array([2, 4, 5])], bank[[2, 4, 5]])
+  # CPUs write in order, others need not: no place may be written twice.
+  assert 'unique_indices = true' in remember.lower(bank, index, rows, 0.5).as_text()
+
+
 def test_a_jigsaw_has_a_patch_of_every_cell_in_random_order():
   # Each pixel tells its place, and at scale 1 nothing but the whole fits.
   y, x = np.mgrid[:30, :30] / 30

@@ -42,7 +42,7 @@ def enqueue(queue, pointer, rows, *, wrap=True):
 def remember(bank, index, rows, decay, *, unit=False):
   """Moves the rows of a memory bank that `index` names: bank[i] <- decay bank[i] + (1 - decay) row.
 
-  Of rows with one index in a batch the last counts.
+  Of rows with one index in a batch the last counts, on every backend.
 
   Args:
     bank: [N, ...], one memory for each example.
@@ -50,7 +50,17 @@ def remember(bank, index, rows, decay, *, unit=False):
     rows: [B, ...].
     decay: how much of the old memory stays; may be traced.
     unit: whether what was moved is made of length one again; nothing is normalised otherwise.
+
+  Returns:
+    The bank after the step, in its dtype.
+
+  Raises:
+    InputError: `rows` does not fit the bank and `index`.
   """
   check_shape('rows', rows, (len(index), *bank.shape[1:]))
   moved = decay * bank[index] + (1 - decay) * rows.astype(bank.dtype)
-  return bank.at[index].set(l2_normalize(moved) if unit else moved)
+  # Backends write rows of one index in any order: those that come again are left out.
+  again = jnp.triu(index[:, None] == index, 1).any(1)
+  places = jnp.where(again, len(bank) + jnp.arange(len(index)), index)
+  moved = l2_normalize(moved) if unit else moved
+  return bank.at[places].set(moved, mode='drop', unique_indices=True)
