@@ -1,5 +1,7 @@
 """The shared pieces: values, gradients and orders that a wrong implementation would fail."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -169,6 +171,18 @@ def test_products_by_edge_are_sums_and_scalings():
   ]
   for array, expected in zip(found, wanted, strict=True):
     np.testing.assert_allclose(array, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize('op', [ops.hog, functools.partial(ops.gradient_ratio, radius=2)])
+def test_flat_images_have_finite_gradients(op):
+  def total(images):
+    return op(images).sum()
+
+  step = np.zeros((1, 8, 16, 1), np.float32)
+  step[:, :, 8:] = 1
+  for images in (np.ones_like(step), step):
+    assert np.isfinite(jax.grad(total)(images)).all()
+  assert total(np.ones_like(step)) == 0
 
 
 @pytest.mark.parametrize('tokens, others', [(5, 5), (4, 7), (7, 4)])

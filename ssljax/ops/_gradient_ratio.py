@@ -23,6 +23,9 @@ def gradient_ratio(images, radius, *, offset=1e-2):
     radius: in pixels, 1 or more.
     offset: added to the images, more than 0 where they have zeros.
 
+  Returns:
+    [B, H, W, C], in float32 at least; 0 where the window is of one value.
+
   Raises:
     InputError: images are not [B, H, W, C] or the radius is less than 1.
 
@@ -41,7 +44,9 @@ def gradient_ratio(images, radius, *, offset=1e-2):
 
   across = jnp.log(summed('all', 'first') / summed('all', 'last'))
   down = jnp.log(summed('first', 'all') / summed('last', 'all'))
-  return jnp.sqrt(across**2 + down**2)
+  squared = across**2 + down**2
+  flat = squared == 0  # the root has no gradient there
+  return jnp.where(flat, 0, jnp.sqrt(jnp.where(flat, 1, squared)))
 
 
 def _sums(size, radius):

@@ -38,8 +38,12 @@ def hog(images, *, bins=9, cell=8):
     raise InputError(f'images are {height} x {width}, wanted sides of at least a cell, {cell}')
   across = jnp.pad((x[:, :, 2:] - x[:, :, :-2]) / 2, ((0, 0), (0, 0), (1, 1), (0, 0)))
   down = jnp.pad((x[:, 2:] - x[:, :-2]) / 2, ((0, 0), (1, 1), (0, 0), (0, 0)))
-  magnitude = jnp.sqrt(across**2 + down**2)
-  place = jnp.mod(jnp.arctan2(down, across), jnp.pi) * (bins / jnp.pi)
+  # Where the image is flat root and angle have no gradient, and constants stand in for them.
+  squared = across**2 + down**2
+  flat = squared == 0
+  magnitude = jnp.where(flat, 0, jnp.sqrt(jnp.where(flat, 1, squared)))
+  angle = jnp.arctan2(jnp.where(flat, 0, down), jnp.where(flat, 1, across))
+  place = jnp.mod(angle, jnp.pi) * (bins / jnp.pi)
 
   # In the places of cells: [B, rows, cell, columns x cell x C]. Sums go over rows of pixels first.
   def cells(y):
