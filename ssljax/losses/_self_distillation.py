@@ -149,7 +149,7 @@ def update_center(center, teacher, *, momentum=0.9, where=None, axis_name=None):
   check_shape('center', center, teacher.shape[-1:])
   rows = lax.stop_gradient(as_float(teacher)).reshape(-1, teacher.shape[-1])
   kept = jnp.ones(len(rows)) if where is None else where.reshape(-1).astype(rows.dtype)
-  total, count = kept @ rows, kept.sum()
+  total, count = jnp.matmul(kept, rows, precision=lax.Precision.HIGHEST), kept.sum()
   if axis_name is not None:
     total, count = lax.psum((total, count), axis_name)
   mean = total / jnp.maximum(count, 1)
