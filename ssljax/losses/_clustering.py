@@ -69,6 +69,12 @@ def swav_codes(
 
   Returns:
     [B, A, K], rows summing to 1, without a gradient.
+
+  Raises:
+    InputError: a shape does not fit, a view in assign_views does not exist, eps is not positive or
+      iters is less than 1.
+
+  Reference: SwAV (https://arxiv.org/abs/2006.09882), Section 3.1.
   """
   check_shape('z', z, ('B', 'V', 'D'))
   check_shape('prototypes', prototypes, ('K', z.shape[2]))

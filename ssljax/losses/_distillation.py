@@ -55,6 +55,9 @@ def cosine_regression(p, z, *, axis_name=None):
 
   Raises:
     InputError: `p` and `z` are not of one shape [B, D].
+
+  Reference: BYOL (https://arxiv.org/abs/2006.07733), Section 3.1, equation 2; `regression_loss` of
+  the authors' code.
   """
   check_shape('p', p, ('B', 'D'))
   check_shape('z', z, p.shape)

@@ -153,12 +153,22 @@ def local_global(nodes, graphs, graph_of_node, *, where=None):
 
 
 def global_global(first, second):
-  """Summaries [G, D] of two views of G graphs know each other, by the bound of `local_global`.
+  """Summaries of a graph's two views know each other, by the bound of `local_global`.
 
-  Reference: MVGRL's code, `global_global_loss_`, measure JSD.
+  With s = first . second:  E_other[softplus(-s) + s - ln 2] - E_own[ln 2 - softplus(-s)]
+
+  The first mean is over G (G - 1) pairs, the second over G. 0 for scores of 0.
+
+  Args:
+    first: [G, D], summaries of one view; second: [G, D], of the other.
+
+  Returns:
+    A scalar.
 
   Raises:
     InputError: shapes do not fit.
+
+  Reference: MVGRL's code (https://arxiv.org/abs/2006.05582), `global_global_loss_`, measure JSD.
   """
   check_shape('first', first, ('G', 'D'))
   check_shape('second', second, first.shape)

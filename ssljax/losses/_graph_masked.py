@@ -80,17 +80,24 @@ def bandana(positive, negative, bandwidth=None, *, where=None, where_negative=No
 
 
 def edge_bce(logits, is_edge, *, where=None):
-  """Binary cross-entropy of logits [E] against whether a pair is an edge, SuperGAT's.
+  """Binary cross-entropy of whether a pair is an edge, SuperGAT's.
 
     mean of softplus(-s) over edges and softplus(s) over other pairs
 
   Constant logits of 0 score ln 2.
 
-  Reference: SuperGAT (https://openreview.net/forum?id=Wi5KUNlqWty), equation 5. Equals
-  `SuperGATConv.get_attention_loss` of PyTorch Geometric, logits averaged over heads.
+  Args:
+    logits: [E], s of each pair; is_edge: bool [E].
+    where: bool [E], pairs that count; None for all.
+
+  Returns:
+    A scalar.
 
   Raises:
     InputError: shapes do not fit.
+
+  Reference: SuperGAT (https://openreview.net/forum?id=Wi5KUNlqWty), equation 5. Equals
+  `SuperGATConv.get_attention_loss` of PyTorch Geometric, logits averaged over heads.
   """
   check_shape('logits', logits, ('E',))
   check_shape('is_edge', is_edge, logits.shape)

@@ -120,6 +120,9 @@ def teacher_codes(teacher, center=None, *, temp=0.04, where=None, iters=3, axis_
 
   Raises:
     InputError: a shape does not fit, temp is not positive, or iters is less than 1.
+
+  References: DINO (https://arxiv.org/abs/2104.14294), Section 3.1, for those with a center;
+  `sinkhorn_knopp_teacher` of DINOv2's code for the others.
   """
   check_positive(temp=temp)
   teacher = lax.stop_gradient(as_float(teacher))
@@ -142,7 +145,10 @@ def update_center(center, teacher, *, momentum=0.9, where=None, axis_name=None):
     axis_name: of `pmap` or `shard_map`, if teacher is one device's share.
 
   Returns:
-    [K], without a gradient.
+    [K], without a gradient; where no row counts, the center as it was.
+
+  Raises:
+    InputError: center does not fit teacher.
 
   Reference: DINO (https://arxiv.org/abs/2104.14294), Section 3.1, equation 4.
   """

@@ -83,6 +83,9 @@ def msn_targets(
 
   Raises:
     InputError: a shape does not fit, sinkhorn_iters is negative, or tau or sharpen is not positive.
+
+  Reference: MSN (https://arxiv.org/abs/2204.07141), Section 3; the targets in `init_msn_loss` of
+  the authors' code.
   """
   check_shape('targets', targets, ('B', 'D'))
   check_shape('prototypes', prototypes, ('K', targets.shape[1]))
@@ -162,7 +165,18 @@ def udi(
 
 
 def udi_target(teacher, context, *, alpha=0.5):
-  """Logits of the second class token's target, [B, A, V, K]: see `udi`."""
+  """The target of UDI's second class token, as logits: alpha context + (1 - alpha) teacher.
+
+  Args:
+    teacher: [B, A, K], logits of the teacher's class token.
+    context: [B, A, V, K], those of its patches where each view of the student is, averaged.
+    alpha: share of the patches.
+
+  Returns:
+    [B, A, V, K].
+
+  Reference: UDI (https://arxiv.org/abs/2407.17671), Section 3; `UDILoss` of the authors' code.
+  """
   return alpha * as_float(context) + (1 - alpha) * as_float(teacher)[:, :, None]
 
 

@@ -9,7 +9,7 @@ TRIES = 24  # rectangles drawn; those that do not fit are left out
 
 
 def block_mask(rng, grid, *, count, min_area=4, aspect=0.3):
-  """Hides `count` patches in random rectangles, and single ones in the end: bool [rows * columns].
+  """Hides `count` patches in random rectangles, and single ones in the end.
 
   One rectangle after the other is laid on a random place, its area drawn evenly between `min_area`
   and the number of patches still to hide, its aspect ratio between `aspect` and 1 / `aspect` on a
@@ -23,6 +23,9 @@ def block_mask(rng, grid, *, count, min_area=4, aspect=0.3):
     count: how many patches are hidden; may be traced, of 0 or more.
     min_area: of a rectangle, in patches.
     aspect: the least ratio of height and width.
+
+  Returns:
+    bool [rows * columns], True where hidden, in raster order.
 
   Raises:
     InputError: aspect is not in 0..1.

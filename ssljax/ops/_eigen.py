@@ -7,11 +7,18 @@ from ssljax.ops._normalize import l2_normalize
 
 
 def leading_eigenvectors(x, count, steps=40):
-  """Vectors of the `count` largest eigenvalues of x [..., S, S], symmetric, in [-1, 1]:
-  [..., S, count].
+  """Eigenvectors of the largest eigenvalues of symmetric matrices.
 
-  By so many steps of subspace iteration of (x + I) / 2, products and Gram-Schmidt alone, so it runs
-  the same on any device and inside any program; eigenvalues near each other are not fully parted.
+  By subspace iteration of (x + I) / 2, products and Gram-Schmidt alone, so it runs the same on any
+  device and inside any program; eigenvalues near each other are not fully parted.
+
+  Args:
+    x: [..., S, S], symmetric, with eigenvalues in [-1, 1].
+    count: how many, at most S.
+    steps: of the iteration.
+
+  Returns:
+    [..., S, count], columns of length one, that of the largest eigenvalue first.
   """
   size = x.shape[-1]
   places = jnp.arange(size, dtype=jnp.float32)[:, None]

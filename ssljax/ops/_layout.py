@@ -10,7 +10,7 @@ GREY = (0.299, 0.587, 0.114)
 
 
 def layout_mask(image, grid, *, threshold=239 / 255, kernel=3, iters=2):
-  """What is printed on a bright page, its letters and lines grown together: bool [h, w].
+  """What is printed on a bright page, its letters and lines grown together.
 
   Places not brighter than `threshold` are ink; ink grows `iters` times by a square of `kernel`
   pixels (the page is eroded), and the grid takes the nearest pixels of that.
@@ -18,6 +18,12 @@ def layout_mask(image, grid, *, threshold=239 / 255, kernel=3, iters=2):
   Args:
     image: [H, W, C] in [0, 1]; three channels are made grey, of others the mean is taken.
     grid: (h, w) of the mask.
+    threshold: the brightest ink, in [0, 1].
+    kernel: side of the square by which ink grows in one round, in pixels, odd.
+    iters: rounds.
+
+  Returns:
+    bool [h, w], True where there is ink.
 
   Raises:
     InputError: the image is not [H, W, C], or the kernel has no centre.
@@ -36,11 +42,21 @@ def layout_mask(image, grid, *, threshold=239 / 255, kernel=3, iters=2):
 
 
 def objects(mask, count):
-  """The separate objects of a mask, holes filled: (bool [count, h, w], bool [count]).
+  """The separate objects of a mask, holes filled.
 
   Places that touch, by a side or a corner, are one object; what lies in a hole belongs to the
   object around it. They come in the order of their first places, row by row; only the first `count`
   are given. The second array says which there are; the others are empty.
+
+  Args:
+    mask: bool [h, w].
+    count: how many objects are given at most.
+
+  Returns:
+    (objects, found): bool [count, h, w], a mask of each, and bool [count].
+
+  Raises:
+    InputError: `mask` is not [h, w].
 
   Reference: SelfDocSeg (https://arxiv.org/abs/2305.00795), Section 3.1: the outer contours that
   `cv2.findContours` gives, filled.

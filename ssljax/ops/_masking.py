@@ -33,7 +33,11 @@ def random_mask(noise, keep):
 
 
 def take_tokens(x, ids):
-  """The tokens at `ids`: x [B, L, D], ids [B, K] -> [B, K, D]."""
+  """The tokens at `ids`: x [B, L, D], ids [B, K] -> [B, K, D].
+
+  Raises:
+    InputError: a shape does not fit.
+  """
   check_shape('x', x, ('B', 'L', 'D'))
   check_shape('ids', ids, (x.shape[0], 'K'))
   return jnp.take_along_axis(x, ids[..., None], axis=1)
@@ -49,6 +53,9 @@ def restore_tokens(kept, fill, restore):
 
   Returns:
     [B, L, D].
+
+  Raises:
+    InputError: a shape does not fit.
   """
   check_shape('kept', kept, ('B', 'K', 'D'))
   batch, count, width = kept.shape

@@ -10,13 +10,16 @@ from ssljax.ops._patches import unpatchify
 
 
 def unit_mask(rng, grid, *, unit, ratio):
-  """Hides random squares of unit x unit patches: bool [rows * columns], True where hidden.
+  """Hides random squares of unit x unit patches.
 
   Args:
     rng: random key.
     grid: (rows, columns) of patches.
     unit: side of a square in patches; divides both.
     ratio: share of the squares that is hidden, rounded up to a whole number of them.
+
+  Returns:
+    bool [rows * columns], True where hidden, in raster order.
 
   Raises:
     InputError: the squares do not tile the grid, or ratio is not in 0..1.
@@ -38,7 +41,7 @@ def unit_mask(rng, grid, *, unit, ratio):
 
 
 def group_mask(rng, grid, *, count, max_side=0.3):
-  """Hides `count` patches in random, overlapping rectangles: bool [rows * columns].
+  """Hides `count` patches in random, overlapping rectangles.
 
   Rectangles are laid until they hold `count` patches; the last one is cut off, row by row. Where as
   many rectangles as there are patches are too few, single patches are added.
@@ -48,6 +51,9 @@ def group_mask(rng, grid, *, count, max_side=0.3):
     grid: (rows, columns) of patches.
     count: how many patches are hidden; may be traced.
     max_side: the longest side of a rectangle as a share of the grid's; the shortest is one patch.
+
+  Returns:
+    bool [rows * columns], True where hidden, in raster order.
 
   Raises:
     InputError: max_side is not in 0..1.

@@ -17,8 +17,12 @@ def block_size(grid, scale, aspect, *, uniform=0.5, inner=True):
 
   Args:
     grid: (rows, columns) of patches.
+    scale, aspect: (least, largest) of the area's share and of the ratio.
     uniform: from 0 to 1; 0.5 is the middle of both ranges.
     inner: whether a block must be smaller than the grid, as in the authors' code, or may fill it.
+
+  Returns:
+    (rows, columns) of the block.
 
   Reference: I-JEPA (https://arxiv.org/abs/2301.08243), `_sample_block_size` of its `multiblock.py`.
   """
@@ -30,6 +34,14 @@ def block_size(grid, scale, aspect, *, uniform=0.5, inner=True):
 
 def multiblock_count(grid, *, targets, target, context):
   """How many patches of a context block are left whatever the targets are: area less theirs.
+
+  Args:
+    grid: (rows, columns) of patches.
+    targets: how many targets there are.
+    target, context: (rows, columns) of the blocks.
+
+  Returns:
+    The number of patches.
 
   Raises:
     InputError: none may be left, or a block is larger than the grid.
@@ -47,7 +59,7 @@ def multiblock_count(grid, *, targets, target, context):
 
 
 def multiblock_mask(rng, grid, *, targets=4, target, context, inner=True, truncate='raster'):
-  """Random blocks to predict, and a context without them: (int32 [K], int32 [targets, k]).
+  """Random blocks to predict, and a context without them.
 
   A program has static shapes, so the blocks have one size for the whole run (the authors draw one
   for each batch; see `block_size`) and every context has as many patches as are left in the worst
@@ -66,7 +78,8 @@ def multiblock_mask(rng, grid, *, targets=4, target, context, inner=True, trunca
       or 'random'.
 
   Returns:
-    Patches of the context and of each target; indices in raster order.
+    (int32 [K], int32 [targets, k]), patches of the context and of each target; indices in raster
+    order.
 
   Raises:
     InputError: the blocks do not fit, or truncate is unknown.
@@ -82,8 +95,19 @@ def multiblock_mask(rng, grid, *, targets=4, target, context, inner=True, trunca
 
 
 def lay_blocks(corners, draws, grid, *, target, context, inner=True, truncate='raster'):
-  """`multiblock_mask` of uniform numbers: corners [1 + targets, 2], the context's first; draws
-  [rows columns], for truncation at random."""
+  """`multiblock_mask` of uniform numbers that the caller draws.
+
+  Args:
+    corners: [1 + targets, 2], numbers from 0 to 1, the context's first.
+    draws: [rows columns], for truncation at random.
+    grid, target, context, inner, truncate: as of `multiblock_mask`.
+
+  Returns:
+    (int32 [K], int32 [targets, k]), as `multiblock_mask`.
+
+  Raises:
+    InputError: the blocks do not fit, or truncate is unknown.
+  """
   if truncate not in ('raster', 'random'):
     raise InputError(f"truncate is {truncate!r}, wanted 'raster' or 'random'")
   keep = multiblock_count(grid, targets=len(corners) - 1, target=target, context=context)

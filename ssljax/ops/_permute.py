@@ -10,16 +10,35 @@ from ssljax.ops._check import check_shape
 
 
 def permutations(noise):
-  """Orders of the batch: int [n, B] of noise [B, n], the rows by growing noise."""
+  """Orders of the batch, by growing noise.
+
+  Args:
+    noise: [B, n], one draw of each example for each permutation.
+
+  Returns:
+    int [n, B], n permutations.
+
+  Raises:
+    InputError: `noise` is not [B, n].
+  """
   check_shape('noise', noise, ('B', 'n'))
   return jnp.argsort(noise, axis=0).T
 
 
 def random_partner(noise):
-  """A permutation of the batch: int [B], the partner of each row, of noise [B, 2].
+  """A permutation of the batch: a partner for each row.
 
-  The partner of the row whose first number is the k-th smallest is the row whose second number is:
-  every permutation is equally likely.
+  The partner of the row whose first number is the k-th smallest is the row whose second number is
+  the k-th smallest: every permutation is equally likely.
+
+  Args:
+    noise: [B, 2], two draws of each example.
+
+  Returns:
+    int [B], the row of each one's partner.
+
+  Raises:
+    InputError: `noise` is not [B, 2].
   """
   check_shape('noise', noise, ('B', 2))
   first, second = permutations(noise)

@@ -7,7 +7,7 @@ from ssljax.errors import InputError
 
 
 def stratified_places(rng, grid, window):
-  """One random patch of each window x window square of a grid: int32 [S], in raster order.
+  """One random patch of each window x window square of a grid.
 
   Where squares do not tile the grid, they begin at one of its four corners, drawn too, and the
   patches left over are not sampled.
@@ -16,6 +16,9 @@ def stratified_places(rng, grid, window):
     rng: random key.
     grid: (rows, columns) of patches.
     window: side of a square in patches; S = (rows // window) (columns // window).
+
+  Returns:
+    int32 [S], the patches, square by square in raster order.
 
   Raises:
     InputError: no square fits the grid.
@@ -37,13 +40,16 @@ def stratified_places(rng, grid, window):
 
 
 def image_places(places, grid, box, flip=False):
-  """Where patches of a view lie in the image that it is a crop of: [S, 2], row and column.
+  """Where patches of a view lie in the image that it is a crop of.
 
   The first and the last patch of a row lie on the first and the last pixel of the box.
 
   Args:
     places: int [S], patches in raster order; grid: (rows, columns) of the view.
     box: [4], top, left, height, width in pixels; flip: whether the view is mirrored.
+
+  Returns:
+    [S, 2], row and column in pixels.
   """
   rows, columns = grid
   share = jnp.stack([places // columns / max(rows - 1, 1), places % columns / max(columns - 1, 1)])
@@ -52,13 +58,16 @@ def image_places(places, grid, box, flip=False):
 
 
 def place_weights(points, grid, box, flip=False):
-  """How to read a view's patches at points of the image: (weights [S, L], inside bool [S]).
+  """How to read a view's patches at points of the image.
 
   Weights are bilinear and sum to 1; those of points that are not within the view are 0.
 
   Args:
     points: [S, 2], row and column in the image, of `image_places`.
     grid, box, flip: of the view that is read, as in `image_places`.
+
+  Returns:
+    (weights, inside): [S, L] over the L patches of the view, and bool [S].
   """
   share = (points - box[:2]) / jnp.maximum(box[2:] - 1, 1)
   inside = jnp.all((share > 0) & (share < 1), -1)
