@@ -22,13 +22,13 @@ def numpy_focal(logits, target, *, alpha=0.25, gamma=2.0):
   return total / logits.size
 
 
-def numpy_selfdocseg(p1, p2, layout, z1, z2, valid, mask, *, squash=True):
+def numpy_selfdocseg(p1, p2, layout, z1, z2, valid, mask, *, squash=True, **of_focal):
   found = []
   for b, m in zip(*np.nonzero(valid), strict=True):
     one, two = (unit(p1[b, m]) @ unit(z2[b, m]), unit(p2[b, m]) @ unit(z1[b, m]))
     found.append((one + two) / 2)
   layout = sigmoid(layout) if squash else layout
-  return 0.7 * numpy_focal(layout, mask) - 0.9 * np.mean(found)
+  return 0.7 * numpy_focal(layout, mask, **of_focal) - 0.9 * np.mean(found)
 
 
 def arrays():
@@ -54,10 +54,10 @@ def focal_agrees(t):
 
 
 def case(squash):
-  weights = dict(layout_weight=0.7, similarity_weight=0.9, squash=squash)
+  weights = dict(layout_weight=0.7, similarity_weight=0.9, focal_alpha=0.4, focal_gamma=1.5)
   return Case(
-    functools.partial(losses.selfdocseg, **weights),
-    functools.partial(numpy_selfdocseg, squash=squash),
+    functools.partial(losses.selfdocseg, **weights, squash=squash),
+    functools.partial(numpy_selfdocseg, squash=squash, alpha=0.4, gamma=1.5),
     arrays(), 3, agrees,
   )  # fmt: skip
 

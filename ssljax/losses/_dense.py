@@ -64,7 +64,7 @@ def densecl(q, k, q_map, k_map, queue, *, temperature=0.2, chunk_size=None, axis
 def match_places(q_map, k_map):
   """For each place of one view the place of the other with the largest cosine: int32 [B, S].
 
-  q_map: [B, S, C]; k_map: [B, S', C]. Of equals the first.
+  q_map: [B, S, C]; k_map: [B, S', C]. Of equal ones the first is taken.
   """
   q, k = (lax.stop_gradient(l2_normalize(as_float(x))) for x in (q_map, k_map))
   return jnp.argmax(_dots('bsc,btc->bst', q, k), axis=2)

@@ -40,8 +40,8 @@ def focal(logits, target, *, alpha=0.25, gamma=2.0, axis_name=None):
 
 
 def selfdocseg(
-  p1, p2, layout, z1, z2, valid, mask, *, layout_weight=1.0, similarity_weight=1.0, alpha=0.25,
-  gamma=2.0, squash=True, axis_name=None,
+  p1, p2, layout, z1, z2, valid, mask, *, layout_weight=1.0, similarity_weight=1.0,
+  focal_alpha=0.25, focal_gamma=2.0, squash=True, axis_name=None,
 ):  # fmt: skip
   """SelfDocSeg: objects of a page are alike in two views, and the page's layout is found.
 
@@ -49,14 +49,14 @@ def selfdocseg(
       - similarity_weight mean over valid objects of (cos(p1, z2) + cos(p2, z1)) / 2
 
   The targets z get no gradient. Constant embeddings would be as good; as in BYOL, the predictor and
-  the slow teacher keep from them.
+  the slow teacher prevent that.
 
   Args:
     p1, p2: [B, M, D], predictions for objects in each view; z1, z2: [B, M, D], of the teacher.
     layout: [B, h, w], logits of where objects are; mask: [B, h, w], where they are.
     valid: bool [B, M], which objects there are.
     layout_weight, similarity_weight: alpha and beta of the authors' code.
-    alpha, gamma: of `focal`.
+    focal_alpha, focal_gamma: alpha and gamma of `focal`.
     squash: whether the sigmoid of `layout` is given to `focal`, which takes another, as in the
       authors' code: a place is then found with a chance of 0.5 to 0.73. False is the paper's.
     axis_name: of `pmap` or `shard_map`, if the arrays are one device's shares (see
@@ -76,7 +76,7 @@ def selfdocseg(
     check_shape(name, x, p1.shape)
   check_shape('valid', valid, p1.shape[:2])
   x = jax.nn.sigmoid(as_float(layout)) if squash else layout
-  found = focal(x, mask, alpha=alpha, gamma=gamma, axis_name=axis_name)
+  found = focal(x, mask, alpha=focal_alpha, gamma=focal_gamma, axis_name=axis_name)
 
   def cosine(p, z):
     return jnp.sum(l2_normalize(as_float(p)) * lax.stop_gradient(l2_normalize(as_float(z))), -1)

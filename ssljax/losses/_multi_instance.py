@@ -24,8 +24,9 @@ def cmd_regions(
     mean over the batch and over pairs a, v of
       sum_i importance_vi (-sum_k q_a,m(i),k log p_vik),  without v = a
 
-  Codes, matches and importance get no gradient: patches that are easily said would else be all that
-  counts. Collapse is prevented as in `dino`, by centring and the teacher's low temperature.
+  Codes, matches and importance get no gradient: else all importance would go to patches that are
+  easy to predict. Collapse is prevented as in `dino`, by centring and the teacher's low
+  temperature.
 
   Args:
     student: [B, V, L, K], logits of patches; features: [B, V, L, D], what they are matched by.

@@ -140,7 +140,7 @@ def data2vec(pred, targets, mask, *, beta=2.0, reduction='mean', scale=1.0, axis
 def sar_jepa(pred, images, places, mask, *, patch_size, radii=(5, 9, 13, 17), axis_name=None):
   """The loss of SAR-JEPA: squared error of gradient features of hidden patches in local windows.
 
-  The target of a patch are the pixels of `ops.gradient_ratio` of the image, at each of the radii:
+  The targets of a patch are the pixels of `ops.gradient_ratio` of the image, at each of the radii:
     sum over windows and places of mask * mean over P of (pred - target)^2, divided by sum(mask)
 
   It is one mean over all hidden patches of the batch, and 0 without one. The target is fixed, so

@@ -171,8 +171,9 @@ def gram(
   With x' = x at length one, the mean over images and pairs of their patches i, j of
     (student_i' . student_j' - target_i' . target_j')^2
 
-  The target gets no gradient. Only similarities are held, so features may turn; constant features
-  score as far as the target's are from being all alike, and the loss stands beside others.
+  The target gets no gradient. Only similarities are held, so features may turn. Constant features
+  score the mean squared difference of the target's similarities from 1; collapse is prevented by
+  the losses beside it.
 
   Args:
     student: [N, L, D], patch features; target: [N, L, E], of the Gram teacher at the same places.

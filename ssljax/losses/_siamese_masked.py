@@ -23,9 +23,9 @@ def msn(
     mean over the batch and its views v of  -sum_k q_k log p_vk
       + memax_weight (log K - H(m)) + entropy_weight mean H(p_v)
 
-  where q are the targets, see `msn_targets`; neither they nor the prototypes get a gradient by
-  them. One prototype for everything minimises the first term; H(m) is 0 then, and the second term
-  as large as it can be, log K.
+  where q are the targets, see `msn_targets`; no gradient passes through them, neither to the
+  teacher nor to the prototypes. One prototype for everything minimises the first term; H(m) is 0
+  then, and the second term as large as it can be, log K.
 
   Args:
     anchors: [B, V, D]; targets: [B, D], of the teacher; prototypes: [K, D]. Any length: all are

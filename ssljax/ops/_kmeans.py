@@ -17,8 +17,8 @@ def kmeans(x, k, *, rng=None, init=None, iters=10, spherical=False, chunk_size=2
     a_i = argmin_j |x_i - c_j|^2,  c_j = mean of the x_i with a_i = j
     spherical:  a_i = argmax_j x_i . c_j,  c_j = that mean at length one
 
-  An empty cluster keeps its centroid, and equally near centroids give way to the first. All
-  iterations are made, converged or not. The assignment is to the centroids that are returned, as in
+  An empty cluster keeps its centroid; of equally near centroids the first is taken. All iterations
+  are made, converged or not. The assignment is to the centroids that are returned, as in
   DeepCluster v2 and in scikit-learn: one more assignment than there are updates. `iters=0` with
   `init` only assigns.
 

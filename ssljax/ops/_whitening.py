@@ -10,10 +10,10 @@ from ssljax.ops._check import as_float
 def whiten(x, eps=0.0):
   """Rows with mean 0 and the identity as covariance: L^-1 (x - mean), L L^T the covariance.
 
-  The covariance is unbiased and shrunk, (1 - eps) cov + eps I. Of fewer rows than features, or of
-  nearly equal features, it has no factor, or in float32 none to speak of: give it an eps. Where
-  there is none, a little more than the rounding of the covariance is added to its diagonal, which
-  keeps the result finite: constant rows become 0.
+  The covariance is unbiased and shrunk, (1 - eps) cov + eps I. With fewer rows than features, or
+  nearly equal features, the covariance is singular, or nearly so in float32: give it an eps. Where
+  it has no factor, a little more than its rounding is added to its diagonal, which keeps the result
+  finite: constant rows become 0.
 
   Args:
     x: [..., N, D], N rows of D features; leading axes are separate sets of rows.
