@@ -2,13 +2,12 @@
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jax.scipy.special import logsumexp
 
 from ssljax.losses._contrastive import check_positive, gather
 from ssljax.losses._logsumexp import EXCLUDED, map_rows
 from ssljax.losses._redundancy import batch_mean
-from ssljax.ops import as_float, check_shape
+from ssljax.ops import as_float, check_shape, dots
 
 
 def amdim(r1, r5, t5, t7, *, clip=20.0, regularization=0.05, chunk_size=None, axis_name=None):
@@ -68,7 +67,7 @@ def amdim(r1, r5, t5, t7, *, clip=20.0, regularization=0.05, chunk_size=None, ax
 
 def _scores(source, target):
   """[b, R] and [B, n, R] -> [b, B, n]."""
-  scores = jnp.einsum('br,jlr->bjl', source, target, precision=lax.Precision.HIGHEST)
+  scores = dots('br,jlr->bjl', source, target)
   return scores / source.shape[-1] ** 0.5
 
 

@@ -7,7 +7,8 @@ from jax.scipy.special import logsumexp
 
 from ssljax.errors import InputError
 from ssljax.losses._contrastive import check_positive
-from ssljax.ops import as_float, check_shape, l2_normalize, sinkhorn
+from ssljax.losses._redundancy import batch_mean
+from ssljax.ops import as_float, check_shape, dots, l2_normalize, sinkhorn
 
 IGNORED = -100  # the label of an example that no cluster was found for
 
@@ -51,11 +52,12 @@ def swav(
     z, prototypes, queue, queue_used=queue_used, assign_views=assign_views, eps=eps, iters=iters,
     axis_name=axis_name,
   )  # fmt: skip
-  logits = _scores('bvd,kd->bvk', l2_normalize(as_float(z)), as_float(prototypes)) / temperature
+  logits = dots('bvd,kd->bvk', l2_normalize(as_float(z)), as_float(prototypes)) / temperature
   # Codes sum to 1: -sum q log softmax(x) = logsumexp(x) - q . x.
-  cross_entropy = logsumexp(logits, axis=-1)[:, None] - _scores('bak,bvk->bav', codes, logits)
+  cross_entropy = logsumexp(logits, axis=-1)[:, None] - dots('bak,bvk->bav', codes, logits)
   other = jnp.array(assign_views)[:, None] != jnp.arange(z.shape[1])
-  return _mean(jnp.where(other, cross_entropy, 0).sum((1, 2)) / other.sum(), axis_name)
+  terms = jnp.where(other, cross_entropy, 0).sum((1, 2)) / other.sum()
+  return batch_mean(terms.sum(), terms, axis_name)
 
 
 def swav_codes(
@@ -90,7 +92,7 @@ def swav_codes(
     counted = jnp.concatenate([counted, jnp.broadcast_to(queue_used, len(queue))])
   codes = [
     sinkhorn(
-      _scores('bd,kd->bk', rows[:, i], prototypes), eps=eps, iters=iters,
+      dots('bd,kd->bk', rows[:, i], prototypes), eps=eps, iters=iters,
       where=None if queue is None else counted, axis_name=axis_name,
     )[: len(z)]
     for i in range(len(assign_views))
@@ -131,7 +133,7 @@ def deepcluster_v2(z, prototypes, labels, *, temperature=0.1, axis_name=None):
   z, total = l2_normalize(as_float(z)), 0.0
   for head, centroids in enumerate(prototypes):
     check_shape(f'prototypes[{head}]', centroids, ('K', z.shape[2]))
-    logits = _scores('bvd,kd->bvk', z, lax.stop_gradient(as_float(centroids))) / temperature
+    logits = dots('bvd,kd->bvk', z, lax.stop_gradient(as_float(centroids))) / temperature
     known = labels[:, head] != IGNORED
     loss = cross_entropy(logits, jnp.where(known, labels[:, head], 0)[:, None]).mean(1)
     total += weighted_mean(loss, known, axis_name)
@@ -165,7 +167,8 @@ def scan(anchors, neighbors, *, entropy_weight=5.0, axis_name=None):
   check_shape('anchors', anchors, ('B', 'C'))
   check_shape('neighbors', neighbors, anchors.shape)
   p, q = (jax.nn.log_softmax(as_float(x)) for x in (anchors, neighbors))
-  consistency = -_mean(logsumexp(p + q, axis=1), axis_name)
+  agreement = logsumexp(p + q, axis=1)
+  consistency = -batch_mean(agreement.sum(), agreement, axis_name)
   mean = jnp.exp(p).mean(0)
   mean = jnp.maximum(mean if axis_name is None else lax.pmean(mean, axis_name), 1e-8)
   return consistency + entropy_weight * jnp.sum(mean * jnp.log(mean))
@@ -246,7 +249,8 @@ def deepercluster(
   check_shape('sub_logits', sub_logits, (*super_logits.shape, 'C'))
   own = jnp.take_along_axis(as_float(sub_logits), super_labels[:, None, None], axis=1)[:, 0]
   loss = cross_entropy(as_float(super_logits), super_labels) + cross_entropy(own, sub_labels)
-  return _mean(loss if weights is None else loss * as_float(weights), axis_name)
+  loss = loss if weights is None else loss * as_float(weights)
+  return batch_mean(loss.sum(), loss, axis_name)
 
 
 def cross_entropy(logits, labels):
@@ -262,12 +266,3 @@ def weighted_mean(values, weights, axis_name=None):
   sums = jnp.sum(weights * values), jnp.sum(weights)
   total, weight = sums if axis_name is None else lax.psum(sums, axis_name)
   return total / jnp.where(weight > 0, weight, 1)
-
-
-def _mean(values, axis_name):
-  mean = jnp.mean(values)
-  return mean if axis_name is None else lax.pmean(mean, axis_name)
-
-
-def _scores(spec, a, b):
-  return jnp.einsum(spec, a, b, precision=lax.Precision.HIGHEST)

@@ -10,7 +10,8 @@ from jax.scipy.special import logsumexp
 
 from ssljax.losses._contrastive import check_positive, gather
 from ssljax.losses._logsumexp import EXCLUDED, map_rows
-from ssljax.ops import as_float, check_shape, l2_normalize, nearest
+from ssljax.losses._redundancy import batch_mean
+from ssljax.ops import as_float, check_shape, dots, l2_normalize, nearest
 
 
 def koleo(z, *, eps=1e-8, axis_name=None):
@@ -46,7 +47,8 @@ def koleo(z, *, eps=1e-8, axis_name=None):
   rows = first + jnp.arange(len(u), dtype=jnp.int32)
   _, neighbor = nearest(*lax.stop_gradient((u, keys)), 1, exclude=rows)
   distance = jnp.sqrt(jnp.sum((u - keys[neighbor[:, 0]] + eps) ** 2, axis=-1))
-  return _mean(-jnp.log(distance + eps), axis_name)
+  near = jnp.log(distance + eps)
+  return -batch_mean(near.sum(), near, axis_name)
 
 
 def sscd(
@@ -104,7 +106,7 @@ def sscd(
 
   def block(rows):
     u, ids, place = rows
-    cosine = jnp.einsum('id,jd->ij', u, keys, precision=lax.Precision.HIGHEST)
+    cosine = dots('id,jd->ij', u, keys)
     copies = functools.reduce(operator.or_, [a[:, None] == b for a in ids.T for b in shown.T])
     scores = cosine / temperature
     negative = logsumexp(jnp.where(copies, EXCLUDED, scores), axis=1, keepdims=True)
@@ -120,9 +122,5 @@ def sscd(
 
   place = 2 * first + jnp.arange(2 * batch)
   rows = own.reshape(-1, width), content.reshape(2 * batch, -1), place
-  return _mean(map_rows(block, rows, 2 * chunk_size if chunk_size else None), axis_name)
-
-
-def _mean(terms, axis_name):
-  loss = jnp.mean(terms)
-  return loss if axis_name is None else lax.pmean(loss, axis_name)
+  loss = map_rows(block, rows, 2 * chunk_size if chunk_size else None)
+  return batch_mean(loss.sum(), loss, axis_name)

@@ -4,11 +4,10 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from ssljax.errors import InputError
 from ssljax.losses._redundancy import batch_mean
-from ssljax.ops import as_float, check_shape
+from ssljax.ops import as_float, check_shape, dots
 
 FORMS = ('hinge', 'logistic')
 
@@ -48,7 +47,7 @@ def curl(z, positives, negatives, *, form='logistic', axis_name=None):
   check_shape('negatives', negatives, (len(z), 'k', 'b', z.shape[1]))
   z, positives, negatives = (as_float(x) for x in (z, positives, negatives))
   apart = positives.mean(1)[:, None] - negatives.mean(2)
-  margins = jnp.einsum('bd,bkd->bk', z, apart, precision=lax.Precision.HIGHEST)
+  margins = dots('bd,bkd->bk', z, apart)
   loss = margin_loss(margins, form)
   return batch_mean(loss.sum(), loss, axis_name)
 

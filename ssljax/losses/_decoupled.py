@@ -5,6 +5,7 @@ from jax import lax
 from jax.scipy.special import logsumexp
 
 from ssljax.losses._contrastive import check_positive, gather, view_logits
+from ssljax.losses._redundancy import batch_mean
 
 
 def dcl(z1, z2, *, temperature=0.1, chunk_size=None, axis_name=None):
@@ -35,7 +36,8 @@ def dcl(z1, z2, *, temperature=0.1, chunk_size=None, axis_name=None):
   views share one logarithm, as they do in the paper.
   """
   positive, negative = view_logits(z1, z2, temperature, chunk_size, axis_name)
-  return _mean(negative - positive[:, None], axis_name)
+  loss = negative.mean(1) - positive
+  return batch_mean(loss.sum(), loss, axis_name)
 
 
 def dclw(z1, z2, *, temperature=0.1, sigma=0.5, chunk_size=None, axis_name=None):
@@ -65,9 +67,5 @@ def dclw(z1, z2, *, temperature=0.1, sigma=0.5, chunk_size=None, axis_name=None)
   scores = lax.stop_gradient(positive * temperature) / sigma
   scores_of_all, _ = gather(scores, axis_name)
   weights = 2 - jnp.exp(scores - logsumexp(scores_of_all)) * len(scores_of_all)
-  return _mean(negative - (weights * positive)[:, None], axis_name)
-
-
-def _mean(terms, axis_name):
-  loss = jnp.mean(terms)
-  return loss if axis_name is None else lax.pmean(loss, axis_name)
+  loss = negative.mean(1) - weights * positive
+  return batch_mean(loss.sum(), loss, axis_name)

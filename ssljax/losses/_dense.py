@@ -8,7 +8,7 @@ from jax.scipy.special import logsumexp
 from ssljax.losses._contrastive import check_positive, unit
 from ssljax.losses._logsumexp import map_rows
 from ssljax.losses._redundancy import batch_mean
-from ssljax.ops import as_float, check_shape, l2_normalize
+from ssljax.ops import as_float, check_shape, dots, l2_normalize
 
 
 def densecl(q, k, q_map, k_map, queue, *, temperature=0.2, chunk_size=None, axis_name=None):
@@ -54,7 +54,7 @@ def densecl(q, k, q_map, k_map, queue, *, temperature=0.2, chunk_size=None, axis
 
   def row_losses(rows):
     q, matched = rows
-    negative = logsumexp(_dots('bsd,kd->bsk', q, w), axis=2)
+    negative = logsumexp(dots('bsd,kd->bsk', q, w), axis=2)
     return jax.nn.softplus(negative - jnp.sum(q * matched, axis=-1)).mean(1)
 
   loss = map_rows(row_losses, (q, matched), chunk_size)
@@ -67,8 +67,4 @@ def match_places(q_map, k_map):
   q_map: [B, S, C]; k_map: [B, S', C]. Of equal ones the first is taken.
   """
   q, k = (lax.stop_gradient(l2_normalize(as_float(x))) for x in (q_map, k_map))
-  return jnp.argmax(_dots('bsc,btc->bst', q, k), axis=2)
-
-
-def _dots(spec, a, b):
-  return jnp.einsum(spec, a, b, precision=lax.Precision.HIGHEST)
+  return jnp.argmax(dots('bsc,btc->bst', q, k), axis=2)

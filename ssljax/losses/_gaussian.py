@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ssljax.errors import InputError
-from ssljax.ops import as_float, check_shape
+from ssljax.ops import as_float, check_shape, dots
 
 
 def sigreg(z, slices, *, t_max=3.0, n_points=17, axis_name=None):
@@ -39,7 +39,7 @@ def sigreg(z, slices, *, t_max=3.0, n_points=17, axis_name=None):
     raise InputError(f'z has shape {jnp.shape(z)}, wanted (B, D) or (B, V, D)')
   check_shape('slices', slices, (z.shape[-1], 'K'))
   z = as_float(z)
-  x = jnp.einsum('b...d,dk->b...k', z, slices.astype(z.dtype), precision=lax.Precision.HIGHEST)
+  x = dots('b...d,dk->b...k', z, slices.astype(z.dtype))
   t = jnp.linspace(0, t_max, n_points, dtype=z.dtype)
   normal = jnp.exp(-(t**2) / 2)
   step = t_max / (n_points - 1)

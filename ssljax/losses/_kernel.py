@@ -2,13 +2,12 @@
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from ssljax.errors import InputError
 from ssljax.losses._contrastive import check_positive, gather
 from ssljax.losses._logsumexp import over_others
 from ssljax.losses._redundancy import batch_mean
-from ssljax.ops import as_float, check_shape, l2_normalize
+from ssljax.ops import as_float, check_shape, dots, l2_normalize
 
 KERNELS = ('exponential', 'sum', 'concatenation')
 MIXTURES = ('losses', 'kernels')
@@ -109,7 +108,7 @@ def _info_nce(u, log_kernel, chunk_size, axis_name):
 
 
 def _squared_distances(q, k):
-  products = jnp.einsum('id,jd->ij', q, k, precision=lax.Precision.HIGHEST)
+  products = dots('id,jd->ij', q, k)
   return jnp.sum(q * q, axis=-1)[:, None] + jnp.sum(k * k, axis=-1) - 2 * products
 
 

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.scipy.special import logsumexp
 
+from ssljax.ops import dots
+
 # Finite, so that a row without any candidate has the gradient 0 and not NaN.
 EXCLUDED = -1e30
 
@@ -23,7 +25,7 @@ def over_others(q, q_ids, k, k_ids, chunk_size=None, scores=None):
   Returns:
     [N].
   """
-  scores = scores or functools.partial(_dots, 'id,jd->ij')
+  scores = scores or functools.partial(dots, 'id,jd->ij')
 
   def block(rows):
     q, ids = rows
@@ -102,7 +104,7 @@ def _ring_backward(residuals, g):
     # Row i's gradient of its own sum, and its part in the sum of row j.
     w = g_i[:, :, None] * jnp.exp(s - out_i[:, :, None])
     w += g_j[:, None, :] * jnp.exp(s - out_j[:, None, :])
-    return _dots('bij,bjd->bid', w, other[0]), _dots('bij,bid->bjd', w, own[0])
+    return dots('bij,bjd->bid', w, other[0]), dots('bij,bid->bjd', w, own[0])
 
   own = rows, padding, out, g
   start, _ = visit(own, own, same)
@@ -141,7 +143,7 @@ def _ring(visit, merge, own, start, empty):
 
 def _products(own, other):
   (u_i, padding_i), (u_j, padding_j) = own, other
-  s = _dots('bid,bjd->bij', u_i, u_j)
+  s = dots('bid,bjd->bij', u_i, u_j)
   return s + padding_i[:, :, None] + padding_j[:, None, :]
 
 
@@ -153,8 +155,3 @@ def _blocks(total, chunk_size):
 
 def _pad(x, total):
   return jnp.pad(x, [(0, total - len(x))] + [(0, 0)] * (x.ndim - 1))
-
-
-def _dots(spec, a, b):
-  # TPUs and recent GPUs keep three digits of each factor by default: an error of 1e-3 / T.
-  return jnp.einsum(spec, a, b, precision=lax.Precision.HIGHEST)

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jax import lax
 
-from ssljax.ops import as_float, check_shape, l2_normalize
+from ssljax.ops import as_float, check_shape, dots, l2_normalize
 
 
 def mmcr(z, z_momentum=None, *, lmbda=0.0, axis_name=None):
@@ -80,7 +80,7 @@ def emp_ssl(z, *, patch_sim=200.0, tcr=1.0, eps=0.2, axis_name=None):
   width = z.shape[-1]
   mean = l2_normalize(jnp.mean(z, axis=1, keepdims=True))
   similarity = jnp.mean(jnp.sum(l2_normalize(z) * mean, axis=-1))
-  moments = jnp.einsum('bvi,bvj->vij', z, z, precision=lax.Precision.HIGHEST) / len(z)
+  moments = dots('bvi,bvj->vij', z, z) / len(z)
   if axis_name is not None:
     similarity, moments = lax.pmean((similarity, moments), axis_name)
   coded = jnp.eye(width, dtype=z.dtype) + width / eps * moments

@@ -10,7 +10,7 @@ from ssljax.errors import InputError
 from ssljax.losses._contrastive import check_positive
 from ssljax.losses._redundancy import batch_mean
 from ssljax.losses._self_distillation import teacher_codes
-from ssljax.ops import as_float, check_shape, l2_normalize
+from ssljax.ops import as_float, check_shape, dots, l2_normalize
 
 
 def cmd_regions(
@@ -68,7 +68,7 @@ def cmd_regions(
   codes, total = teacher_codes(teacher, center, temp=teacher_temp), logsumexp(logits, axis=-1)
   terms = 0.0
   for a in range(seen):  # one at a time: all codes [B, A, V, L, K] need not be there together
-    match = _dots('bvld,bmd->bvlm', mine, theirs[:, a]).argmax(-1)
+    match = dots('bvld,bmd->bvlm', mine, theirs[:, a]).argmax(-1)
     q = jnp.take_along_axis(codes[:, a, None], match[..., None], axis=2)
     each = jnp.sum(weights * (total - jnp.sum(q * logits, -1)), -1)
     terms += jnp.where(pairs[a], each, 0).sum(1)
@@ -107,12 +107,8 @@ def cmd_bags(student, patches, importance, *, temp=0.1, axis_name=None):
   check_shape('importance', importance, patches.shape[:3])
   check_positive(temp=temp)
   p = jax.nn.softmax(as_float(patches) / temp)
-  bag = _dots('bvl,bvlk->bvk', as_float(importance), p)
+  bag = dots('bvl,bvlk->bvk', as_float(importance), p)
   log_bag = jnp.log(jnp.maximum(bag, jnp.finfo(bag.dtype).tiny))
   each = jnp.sum(bag * (log_bag - jax.nn.log_softmax(as_float(student) / temp)), -1)
   terms = each.mean(1)
   return batch_mean(terms.sum(), terms, axis_name)
-
-
-def _dots(spec, a, b):
-  return jnp.einsum(spec, a, b, precision=lax.Precision.HIGHEST)

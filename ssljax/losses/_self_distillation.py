@@ -8,7 +8,7 @@ from jax.scipy.special import logsumexp
 from ssljax.errors import InputError
 from ssljax.losses._contrastive import check_positive
 from ssljax.losses._redundancy import batch_mean
-from ssljax.ops import as_float, check_shape, l2_normalize, sinkhorn
+from ssljax.ops import as_float, check_shape, dots, l2_normalize, sinkhorn
 
 
 def dino(
@@ -56,7 +56,7 @@ def dino(
   codes = teacher_codes(teacher, center, temp=teacher_temp, iters=iters, axis_name=axis_name)
   logits = as_float(student) / student_temp
   # Codes sum to 1: -sum q log softmax(x) = logsumexp(x) - q . x.
-  each = logsumexp(logits, axis=-1)[:, None] - _dots('bak,bvk->bav', codes, logits)
+  each = logsumexp(logits, axis=-1)[:, None] - dots('bak,bvk->bav', codes, logits)
   if weight is not None:
     check_shape('weight', weight, (views,))
     each = each * weight
@@ -155,7 +155,7 @@ def update_center(center, teacher, *, momentum=0.9, where=None, axis_name=None):
   check_shape('center', center, teacher.shape[-1:])
   rows = lax.stop_gradient(as_float(teacher)).reshape(-1, teacher.shape[-1])
   kept = jnp.ones(len(rows)) if where is None else where.reshape(-1).astype(rows.dtype)
-  total, count = jnp.matmul(kept, rows, precision=lax.Precision.HIGHEST), kept.sum()
+  total, count = dots('n,nk->k', kept, rows), kept.sum()
   if axis_name is not None:
     total, count = lax.psum((total, count), axis_name)
   mean = total / jnp.maximum(count, 1)
@@ -201,7 +201,7 @@ def gram(
   def similarities(x):
     x = l2_normalize(as_float(x)) if normalize else as_float(x)
     x = x if per_image else x.reshape(1, -1, x.shape[-1])
-    return _dots('nid,njd->nij', x, x)
+    return dots('nid,njd->nij', x, x)
 
   seen, wanted = similarities(student), lax.stop_gradient(similarities(target))
   if drop_negative:
@@ -210,7 +210,3 @@ def gram(
     wanted = jnp.maximum(wanted, 0)
   terms = jnp.mean((seen - wanted) ** 2, axis=(1, 2))
   return batch_mean(terms.sum(), terms, axis_name)
-
-
-def _dots(spec, a, b):
-  return jnp.einsum(spec, a, b, precision=lax.Precision.HIGHEST)

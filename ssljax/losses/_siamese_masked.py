@@ -10,7 +10,7 @@ from ssljax.errors import InputError
 from ssljax.losses._contrastive import check_positive
 from ssljax.losses._redundancy import batch_mean
 from ssljax.losses._self_distillation import dino, teacher_codes
-from ssljax.ops import as_float, check_shape, l2_normalize, sinkhorn
+from ssljax.ops import as_float, check_shape, dots, l2_normalize, sinkhorn
 
 
 def msn(
@@ -100,8 +100,7 @@ def msn_targets(
 
 
 def _cosines(spec, a, b):
-  a, b = l2_normalize(as_float(a)), l2_normalize(as_float(b))
-  return jnp.einsum(spec, a, b, precision=lax.Precision.HIGHEST)
+  return dots(spec, l2_normalize(as_float(a)), l2_normalize(as_float(b)))
 
 
 def udi(

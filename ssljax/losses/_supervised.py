@@ -7,7 +7,7 @@ from jax.scipy.special import logsumexp
 from ssljax.errors import InputError
 from ssljax.losses._contrastive import check_positive, gather
 from ssljax.losses._logsumexp import EXCLUDED, map_rows
-from ssljax.ops import as_float, check_shape
+from ssljax.ops import as_float, check_shape, dots
 
 
 def supcon(
@@ -59,7 +59,7 @@ def supcon(
 
   def block(rows):
     z, ids, labels = rows
-    s = jnp.einsum('id,jd->ij', z, keys, precision=lax.Precision.HIGHEST)
+    s = dots('id,jd->ij', z, keys)
     other = ids[:, None] != key_ids
     same = other & (labels[:, None] == key_labels)
     if log_of_sum:

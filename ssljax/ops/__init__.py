@@ -3,6 +3,7 @@
 from ssljax.ops._attention import attend
 from ssljax.ops._blocks import block_mask
 from ssljax.ops._check import as_float, check_shape
+from ssljax.ops._dots import dots
 from ssljax.ops._eigen import leading_eigenvectors
 from ssljax.ops._fourier import dft2, idft2
 from ssljax.ops._gradient_ratio import gradient_ratio
@@ -51,6 +52,7 @@ __all__ = [
   'degrees',
   'dft2',
   'distinct',
+  'dots',
   'edge_softmax',
   'edge_weights',
   'ema',

@@ -6,7 +6,8 @@ A product with the matrix of the transform is divided, and at the sizes of image
 
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
+
+from ssljax.ops._dots import dots
 
 
 def dft2(x):
@@ -22,7 +23,7 @@ def idft2(x):
 def _transform(x, sign):
   x = jnp.asarray(x, jnp.promote_types(jnp.result_type(x), jnp.complex64))
   rows, columns = (jnp.asarray(_matrix(n, sign), x.dtype) for n in x.shape[-2:])
-  return jnp.einsum('yh,...hw,xw->...yx', rows, x, columns, precision=lax.Precision.HIGHEST)
+  return dots('yh,...hw,xw->...yx', rows, x, columns)
 
 
 def _matrix(size, sign):

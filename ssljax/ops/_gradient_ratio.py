@@ -1,11 +1,11 @@
 """Gradients by ratio, which multiplicative noise (speckle) does not disturb."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ssljax.errors import InputError
 from ssljax.ops._check import as_float, check_shape
+from ssljax.ops._dots import dots
 
 
 def gradient_ratio(images, radius, *, offset=1e-2):
@@ -39,8 +39,7 @@ def gradient_ratio(images, radius, *, offset=1e-2):
   rows, columns = (_sums(n, radius) for n in x.shape[1:3])
 
   def summed(row, column):
-    highest = jax.lax.Precision.HIGHEST
-    return jnp.einsum('ih,bhwc,jw->bijc', rows[row], x, columns[column], precision=highest)
+    return dots('ih,bhwc,jw->bijc', rows[row], x, columns[column])
 
   across = jnp.log(summed('all', 'first') / summed('all', 'last'))
   down = jnp.log(summed('first', 'all') / summed('last', 'all'))

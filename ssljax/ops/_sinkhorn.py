@@ -5,6 +5,7 @@ from jax import lax
 
 from ssljax.errors import InputError
 from ssljax.ops._check import as_float, check_shape
+from ssljax.ops._dots import dots
 
 
 def sinkhorn(scores, *, eps=0.05, iters=3, where=None, axis_name=None):
@@ -50,16 +51,12 @@ def sinkhorn(scores, *, eps=0.05, iters=3, where=None, axis_name=None):
   row = jnp.maximum(jnp.exp((top - highest) / eps), 1e-30)  # further below, rows weigh no less
   for _ in range(iters):
     counted = row if where is None else jnp.where(where, row, 0)
-    column = _product('bk,b->k', q, counted)
+    column = dots('bk,b->k', q, counted)
     if axis_name is not None:
       column = lax.psum(column, axis_name)
     # A cluster whose every entry underflows stays empty.
     column = jnp.where(column > 0, 1 / jnp.where(column > 0, column, 1), 0)
     largest = jnp.max(column)  # only ratios matter, and these do not overflow
     column = column / jnp.where(largest > 0, largest, 1)
-    row = 1 / jnp.maximum(_product('bk,k->b', q, column), jnp.finfo(q.dtype).tiny)
+    row = 1 / jnp.maximum(dots('bk,k->b', q, column), jnp.finfo(q.dtype).tiny)
   return q * row[:, None] * column
-
-
-def _product(spec, matrix, vector):
-  return jnp.einsum(spec, matrix, vector, precision=lax.Precision.HIGHEST)

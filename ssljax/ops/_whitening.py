@@ -5,6 +5,7 @@ from jax import lax
 from jax.scipy.linalg import solve_triangular
 
 from ssljax.ops._check import as_float
+from ssljax.ops._dots import dots
 
 
 def whiten(x, eps=0.0):
@@ -27,7 +28,7 @@ def whiten(x, eps=0.0):
   x = as_float(x)
   rows, features = x.shape[-2:]
   x = x - jnp.mean(x, axis=-2, keepdims=True)
-  products = jnp.einsum('...ni,...nj->...ij', x, x, precision=lax.Precision.HIGHEST)
+  products = dots('...ni,...nj->...ij', x, x)
   identity = jnp.eye(features, dtype=x.dtype)
   cov = (1 - eps) * products / (rows - 1) + eps * identity
   known = lax.stop_gradient(cov)
