@@ -4,12 +4,10 @@
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.scipy.special import logsumexp
 
-from ssljax.errors import InputError
 from ssljax.losses._contrastive import check_positive
 from ssljax.losses._redundancy import batch_mean
-from ssljax.losses._self_distillation import teacher_codes
+from ssljax.losses._self_distillation import soft_cross_entropy, teacher_codes, view_pairs
 from ssljax.ops import as_float, check_shape, dots, l2_normalize
 
 
@@ -57,20 +55,16 @@ def cmd_regions(
     importance = jnp.full(student.shape[:3], 1 / length)
   check_shape('importance', importance, student.shape[:3])
   check_positive(student_temp=student_temp, teacher_temp=teacher_temp)
-  seen = teacher.shape[1]
-  pairs = jnp.arange(seen)[:, None] != jnp.arange(views) if skip_same else jnp.ones((seen, views))
-  if views * seen - (min(views, seen) if skip_same else 0) < 1:
-    raise InputError(f'student has {views} views and teacher {seen}, wanted another than its own')
+  pairs = view_pairs(teacher.shape[1], views, skip_same)
   mine, theirs = (
     l2_normalize(as_float(lax.stop_gradient(x))) for x in (features, teacher_features)
   )
   weights, logits = lax.stop_gradient(as_float(importance)), as_float(student) / student_temp
-  codes, total = teacher_codes(teacher, center, temp=teacher_temp), logsumexp(logits, axis=-1)
-  terms = 0.0
-  for a in range(seen):  # one at a time: all codes [B, A, V, L, K] need not be there together
+  codes, terms = teacher_codes(teacher, center, temp=teacher_temp), 0.0
+  for a in range(len(pairs)):  # one at a time: all codes [B, A, V, L, K] need not be there together
     match = dots('bvld,bmd->bvlm', mine, theirs[:, a]).argmax(-1)
     q = jnp.take_along_axis(codes[:, a, None], match[..., None], axis=2)
-    each = jnp.sum(weights * (total - jnp.sum(q * logits, -1)), -1)
+    each = jnp.sum(weights * soft_cross_entropy(q, logits), -1)
     terms += jnp.where(pairs[a], each, 0).sum(1)
   terms /= pairs.sum()
   return batch_mean(terms.sum(), terms, axis_name)

@@ -49,16 +49,13 @@ def dino(
   check_shape('student', student, ('B', 'V', 'K'))
   check_shape('teacher', teacher, (len(student), 'A', student.shape[2]))
   check_positive(student_temp=student_temp, teacher_temp=teacher_temp)
-  views, seen = student.shape[1], teacher.shape[1]
-  pairs = jnp.arange(seen)[:, None] != jnp.arange(views) if skip_same else jnp.ones((seen, views))
-  if views * seen - (min(views, seen) if skip_same else 0) < 1:
-    raise InputError(f'student has {views} views and teacher {seen}, wanted another than its own')
+  pairs = view_pairs(teacher.shape[1], student.shape[1], skip_same)
   codes = teacher_codes(teacher, center, temp=teacher_temp, iters=iters, axis_name=axis_name)
   logits = as_float(student) / student_temp
   # Codes sum to 1: -sum q log softmax(x) = logsumexp(x) - q . x.
   each = logsumexp(logits, axis=-1)[:, None] - dots('bak,bvk->bav', codes, logits)
   if weight is not None:
-    check_shape('weight', weight, (views,))
+    check_shape('weight', weight, student.shape[1:2])
     each = each * weight
   terms = jnp.where(pairs, each, 0).sum((1, 2)) / pairs.sum()
   return batch_mean(terms.sum(), terms, axis_name)
@@ -100,9 +97,21 @@ def ibot_patch(
   logits = as_float(student) / student_temp
   # A code that is not finite would spoil the gradient even where the mask is False.
   codes = jnp.where(mask[..., None], codes, 0)
-  each = logsumexp(logits, axis=-1) - jnp.sum(codes * logits, axis=-1)
-  terms = jnp.where(mask, each, 0).sum(1) / jnp.maximum(mask.sum(1), 1)
+  terms = jnp.where(mask, soft_cross_entropy(codes, logits), 0).sum(1) / jnp.maximum(mask.sum(1), 1)
   return batch_mean(terms.sum(), terms, axis_name)
+
+
+def view_pairs(seen, views, skip_same):
+  """[A, V], which views of teacher and student meet: all, or without v = a."""
+  if views * seen - (min(views, seen) if skip_same else 0) < 1:
+    raise InputError(f'student has {views} views and teacher {seen}, wanted another than its own')
+  same = jnp.arange(seen)[:, None] == jnp.arange(views)
+  return ~same if skip_same else jnp.ones_like(same)
+
+
+def soft_cross_entropy(q, logits):
+  """-sum_k q_k log softmax(logits)_k over the last axis, where q sums to 1."""
+  return logsumexp(logits, axis=-1) - jnp.sum(q * logits, axis=-1)
 
 
 def teacher_codes(teacher, center=None, *, temp=0.04, where=None, iters=3, axis_name=None):

@@ -4,12 +4,11 @@ second class token tells what patches say (UDI)."""
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.scipy.special import logsumexp
 
 from ssljax.errors import InputError
 from ssljax.losses._contrastive import check_positive
 from ssljax.losses._redundancy import batch_mean
-from ssljax.losses._self_distillation import dino, teacher_codes
+from ssljax.losses._self_distillation import dino, soft_cross_entropy, teacher_codes, view_pairs
 from ssljax.ops import as_float, check_shape, dots, l2_normalize, sinkhorn
 
 
@@ -150,13 +149,13 @@ def udi(
   one = dino(student, teacher, centers[0], **temps)
 
   q = teacher_codes(udi_target(teacher, context, alpha=alpha), centers[1], temp=teacher_temp)
-  pairs = jnp.arange(teacher.shape[1])[:, None] != jnp.arange(views)
-  each = _cross_entropy(q, as_float(plus)[:, None] / student_temp)
+  pairs = view_pairs(teacher.shape[1], views, skip_same=True)
+  each = soft_cross_entropy(q, as_float(plus)[:, None] / student_temp)
   terms = jnp.where(pairs, each, 0).sum((1, 2)) / pairs.sum()
   two = batch_mean(terms.sum(), terms, axis_name)
 
   q = teacher_codes(teacher_patches, centers[2], temp=teacher_temp)
-  each = _cross_entropy(q, as_float(patches) / student_temp)
+  each = soft_cross_entropy(q, as_float(patches) / student_temp)
   total, count = jnp.where(valid, each, 0).sum(), valid.sum()
   if axis_name is not None:
     total, count = lax.psum((total, count), axis_name)
@@ -177,7 +176,3 @@ def udi_target(teacher, context, *, alpha=0.5):
   Reference: UDI (https://arxiv.org/abs/2407.17671), Section 3; `UDILoss` of the authors' code.
   """
   return alpha * as_float(context) + (1 - alpha) * as_float(teacher)[:, :, None]
-
-
-def _cross_entropy(q, logits):
-  return logsumexp(logits, axis=-1) - jnp.sum(q * logits, -1)
