@@ -19,7 +19,7 @@ def amdim(r1, r5, t5, t7, *, clip=20.0, regularization=0.05, chunk_size=None, ax
   and the loss is the mean over both directions of
     nce(r1, t5) + nce(r1, t7) + nce(r5, t5) + regularization * (the same three means of S^2)
 
-  A place of the same image is no negative for another one. Constant embeddings score
+  Places of one image are no negatives for each other. Constant embeddings score
   log(1 + (B - 1) n) in each term, chance level.
 
   Args:

@@ -108,7 +108,7 @@ def deepcluster_v2(z, prototypes, labels, *, temperature=0.1, axis_name=None):
       -log softmax(z' . c_h / T)_{y_h}
 
   Centroids get no gradient. Constant embeddings cost ln K or more on even clusters; uneven ones let
-  a constant do better, and spherical k-means anew each epoch is all that prevents collapse.
+  a constant do better, and spherical k-means, run anew each epoch, is all that prevents collapse.
 
   Args:
     z: [B, V, D], embeddings of the V views, of any length.
@@ -162,7 +162,7 @@ def scan(anchors, neighbors, *, entropy_weight=5.0, axis_name=None):
     InputError: the arrays are not two of one shape [B, C].
 
   Reference: SCAN (https://arxiv.org/abs/2005.12320), Section 2.2, equation 2. Equals the authors'
-  `SCANLoss`, which takes probabilities in the entropy to be at least 1e-8.
+  `SCANLoss`, where probabilities in the entropy are floored at 1e-8 too.
   """
   check_shape('anchors', anchors, ('B', 'C'))
   check_shape('neighbors', neighbors, anchors.shape)

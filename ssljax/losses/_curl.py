@@ -23,7 +23,7 @@ def curl(z, positives, negatives, *, form='logistic', axis_name=None):
 
   Blocks of one are the paper's L_un, larger ones its CURL, with a tighter bound on the supervised
   loss. Constant embeddings have v = 0 and score 1, or log2(1 + k). Vectors are taken as they are:
-  the theory wants them bounded, and any margin can be had of long ones.
+  the theory wants them bounded, and long ones can have any margin.
 
   Args:
     z: [B, D], the anchors.
@@ -37,7 +37,7 @@ def curl(z, positives, negatives, *, form='logistic', axis_name=None):
     The scalar loss of the global batch.
 
   Raises:
-    InputError: a shape does not fit; `form` is neither.
+    InputError: a shape does not fit, or `form` is neither of the two.
 
   Reference: Arora et al. (https://arxiv.org/abs/1902.09229), Definition 2.3, equation 6 (blocks)
   and Section 6.1 (k negatives).

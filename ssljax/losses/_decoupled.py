@@ -32,8 +32,8 @@ def dcl(z1, z2, *, temperature=0.1, chunk_size=None, axis_name=None):
       not positive.
 
   Reference: DCL (https://arxiv.org/abs/2110.06848), Section 3.1, equation 6, as a mean over the 2B
-  rows where the paper has a sum. Equals `DCLLoss` of lightly at the version whose negatives of both
-  views share one logarithm, as they do in the paper.
+  rows where the paper has a sum. Equals `DCLLoss` of lightly in the version where the negatives of
+  both views share one logarithm, as they do in the paper.
   """
   positive, negative = view_logits(z1, z2, temperature, chunk_size, axis_name)
   loss = negative.mean(1) - positive

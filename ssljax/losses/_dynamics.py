@@ -15,12 +15,12 @@ def msbreg(p, z, noise, *, singular_weight=1.0, brownian_weight=0.1, axis_name=N
     mean |p_iv' - c_i|^2  +  singular_weight |M - I / D|^2  +  brownian_weight mean p_iv' . n_i'
 
   The second term is sum_k (s_k^2 - 1 / D)^2 for the singular values s_k of the matrix of embeddings
-  p_iv' / sqrt(B V): it is 0 where they are equal, and it is had without the decomposition. The
-  gradient of the third is a step of fixed length in a random direction. Constant embeddings have
-  one singular value, and the second term is highest, 1 - 1 / D.
+  p_iv' / sqrt(B V): it is 0 where they are equal, and needs no decomposition. The gradient of the
+  third is a step of fixed length in a random direction. Constant embeddings have one singular
+  value, and the second term is highest, 1 - 1 / D.
 
-  The paper says in words what the three terms do; that the first is to the teacher's centroid, the
-  exact penalty on the singular values and both weights are ours.
+  The paper says in words what the three terms do; that the first pulls to the teacher's centroid,
+  the exact penalty on the singular values and both weights are ours.
 
   Args:
     p: [B, V, D], the student's predictions, of any length.

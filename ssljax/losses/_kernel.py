@@ -57,7 +57,7 @@ def kernel_info_nce(
     The scalar loss of the global batch.
 
   Raises:
-    InputError: a shape, a name or a number that cannot be.
+    InputError: a shape does not fit, kernel or mixture is unknown, or a number is out of range.
 
   Reference: Tan et al. (https://arxiv.org/abs/2303.15103), Section 6, and `gamma_loss`,
   `nt_xent_loss` of the authors' `simclr_module.py`, where the concatenation is called 'product'.

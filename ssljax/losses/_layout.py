@@ -11,7 +11,7 @@ from ssljax.ops import as_float, check_shape, l2_normalize
 def focal(logits, target, *, alpha=0.25, gamma=2.0, axis_name=None):
   """Focal loss of a mask: the cross-entropy of each place, small where the answer is clear.
 
-  With p = sigmoid(x) for the target 1 and 1 - p for 0, and alpha' = alpha or 1 - alpha:
+  With p' = sigmoid(x) and alpha' = alpha where the target is 1, and 1 less these where it is 0:
     mean of  -alpha' (1 - p')^gamma log p'
 
   Args:
@@ -58,7 +58,7 @@ def selfdocseg(
     layout_weight, similarity_weight: alpha and beta of the authors' code.
     focal_alpha, focal_gamma: alpha and gamma of `focal`.
     squash: whether the sigmoid of `layout` is given to `focal`, which takes another, as in the
-      authors' code: a place is then found with a chance of 0.5 to 0.73. False is the paper's.
+      authors' code: a place then has a probability of 0.5 to 0.73. False is the paper's.
     axis_name: of `pmap` or `shard_map`, if the arrays are one device's shares (see
       `ssljax.losses`).
 

@@ -62,7 +62,7 @@ def emp_ssl(z, *, patch_sim=200.0, tcr=1.0, eps=0.2, axis_name=None):
   Args:
     z: [B, V, D], embeddings of V views at length one, taken as they are.
     patch_sim, tcr: weights of the terms.
-    eps: squared precision to which the rate codes.
+    eps: squared precision of the coding.
     axis_name: of `pmap` or `shard_map`, if z is one device's share of the batch (see
       `ssljax.losses`).
 

@@ -93,8 +93,8 @@ def cmd_bags(student, patches, importance, *, temp=0.1, axis_name=None):
     InputError: a shape does not fit; temp is not positive.
 
   Reference: CMD (https://arxiv.org/abs/2401.08860), inter-level distillation. The authors' code
-  adds up patches without weights and passes what are no probabilities to `kl_div`; this is the
-  divergence of the distributions.
+  adds up patches without weights and passes values that are no probabilities to `kl_div`; this is
+  the divergence of the distributions.
   """
   check_shape('student', student, ('B', 'V', 'K'))
   check_shape('patches', patches, (*student.shape[:2], 'L', student.shape[2]))

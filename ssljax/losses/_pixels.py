@@ -103,8 +103,8 @@ def cim(
 def uncertainty_weighted(terms, log_variance):
   """Several losses in one, each weighed by how uncertain it is: sum_k exp(-s_k) L_k + s_k.
 
-  The least over s is sum_k log L_k + 1, at s_k = log L_k: no task outweighs another because its
-  numbers are large. Losses must be positive.
+  The least over s is sum_k log L_k + 1, at s_k = log L_k: no task outweighs another just because
+  its numbers are large. Losses must be positive.
 
   Args:
     terms: [K], the losses L.

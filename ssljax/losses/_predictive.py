@@ -52,7 +52,7 @@ def i_jepa(pred, tokens, places, *, beta=1.0, eps=1e-5, axis_name=None):
 
 
 def data2vec_targets(layers, *, norm='layer', final_norm='layer', eps=1e-5, axis_name=None):
-  """What data2vec predicts: the mean of a teacher's last K layers, each normalised before.
+  """What data2vec predicts: the mean of a teacher's last K layers, each normalised first.
 
   Args:
     layers: K arrays [B, T, D], the tokens after each of these layers.
@@ -70,8 +70,8 @@ def data2vec_targets(layers, *, norm='layer', final_norm='layer', eps=1e-5, axis
     InputError: shapes differ, there is no layer, or a norm is unknown.
 
   Reference: data2vec (https://arxiv.org/abs/2202.03555), Section 3.3. The paper normalises layers
-  alone; the authors' command for images, whose numbers it reports, has both, speech 'instance' and
-  'none'.
+  alone; the authors' command for images, whose numbers it reports, normalises both, that for speech
+  has 'instance' and 'none'.
   """
   if not len(layers):
     raise InputError('layers has no array, wanted one or more of [B, T, D]')
@@ -144,7 +144,7 @@ def sar_jepa(pred, images, places, mask, *, patch_size, radii=(5, 9, 13, 17), ax
     sum over windows and places of mask * mean over P of (pred - target)^2, divided by sum(mask)
 
   It is one mean over all hidden patches of the batch, and 0 without one. The target is fixed, so
-  that a constant representation is no minimum.
+  a constant representation is no minimum.
 
   Args:
     pred: [B, W, K, P], of the K patches of each of W windows; P = radii * patch_size^2 * C, one

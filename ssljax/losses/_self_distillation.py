@@ -65,12 +65,13 @@ def ibot_patch(
   student, teacher, mask, center=None, *, student_temp=0.1, teacher_temp=0.04, iters=3,
   axis_name=None,
 ):  # fmt: skip
-  """iBOT: the student, to whom patches are hidden, predicts the teacher's view of them.
+  """iBOT: the student, from whom patches are hidden, predicts the teacher's view of them.
 
   With q and p as in `dino`, for each patch, and m the mask:
     mean over images of  sum_i m_i (-sum_k q_ik log p_ik) / max(sum_i m_i, 1)
 
-  Images without a hidden patch count as 0. The codes get no gradient; collapse as of `dino`.
+  Images without a hidden patch count as 0. The codes get no gradient; collapse is prevented as in
+  `dino`.
 
   Args:
     student, teacher: [N, L, K], logits of the patches of the same views.

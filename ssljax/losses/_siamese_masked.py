@@ -106,7 +106,7 @@ def udi(
   student, plus, patches, teacher, context, teacher_patches, valid, centers, *, student_temp=0.1,
   teacher_temp=0.07, alpha=0.5, axis_name=None,
 ):  # fmt: skip
-  """UDI: DINO's loss, that of a second class token which says what patches say too, and of patches.
+  """UDI: DINO's loss for the class token, for a second one that predicts patches too, for patches.
 
   With CE as in `dino`, pairs (a, v) of teacher's and student's views without v = a, and m_av the
   teacher's logits of patches of a where v is, averaged:

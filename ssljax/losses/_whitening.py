@@ -10,7 +10,7 @@ from ssljax.ops import as_float, check_shape, l2_normalize, whiten
 
 
 def w_mse(z, perms, *, w_size=128, w_eps=0.0, norm=True, axis_name=None):
-  """W-MSE: views agree after their embeddings were whitened, so that they cannot all be equal.
+  """W-MSE: views agree after their embeddings are whitened, so that they cannot all be equal.
 
   Each permutation of the batch is cut into chunks of w_size, and of each chunk each view is
   whitened by itself (`ops.whiten`). With w the whitened embeddings and w' = w at length one, the

@@ -25,7 +25,7 @@ def attend(q, k, v):
 
 
 def _even(q, k, v, implementation):
-  """With one token more where their number is odd: JAX refuses cuDNN's gradient for those."""
+  """With one more token where their number is odd: JAX refuses cuDNN's gradient for those."""
   tokens, others = q.shape[1], k.shape[1]
   lengths = jnp.full(len(k), others, jnp.int32) if others % 2 else None
   q, k, v = (jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, 0), (0, 0))) for x in (q, k, v))

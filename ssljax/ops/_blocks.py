@@ -9,13 +9,13 @@ TRIES = 24  # rectangles drawn; those that do not fit are left out
 
 
 def block_mask(rng, grid, *, count, min_area=4, aspect=0.3):
-  """Hides `count` patches in random rectangles, and single ones in the end.
+  """Hides `count` patches in random rectangles, and single ones at the end.
 
   One rectangle after the other is laid on a random place, its area drawn evenly between `min_area`
   and the number of patches still to hide, its aspect ratio between `aspect` and 1 / `aspect` on a
-  logarithmic scale. It stays if its sides are shorter than the grid's and it does not hide too many
-  patches more. What is missing after TRIES of them is made up by patches drawn one by one: on 14 x
-  14 patches less than one of them on average.
+  logarithmic scale. It stays if its sides are shorter than the grid's and it hides no more new
+  patches than are missing. What is missing after TRIES of them is made up by patches drawn one by
+  one: on 14 x 14 patches fewer than one of them on average.
 
   Args:
     rng: random key.

@@ -10,7 +10,7 @@ def leading_eigenvectors(x, count, steps=40):
   """Eigenvectors of the largest eigenvalues of symmetric matrices.
 
   By subspace iteration of (x + I) / 2, products and Gram-Schmidt alone, so it runs the same on any
-  device and inside any program; eigenvalues near each other are not fully parted.
+  device and inside any program; eigenvalues near each other are not fully separated.
 
   Args:
     x: [..., S, S], symmetric, with eigenvalues in [-1, 1].

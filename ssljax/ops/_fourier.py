@@ -1,6 +1,6 @@
 """Fourier transforms of images that stay on their device.
 
-XLA divides no FFT among devices, not even along its batch: it would gather all images on every one.
+XLA divides no FFT among devices, not even along its batch: it would gather all images on each.
 A product with the matrix of the transform is divided, and at the sizes of images as fast.
 """
 

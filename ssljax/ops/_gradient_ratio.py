@@ -9,14 +9,14 @@ from ssljax.ops._dots import dots
 
 
 def gradient_ratio(images, radius, *, offset=1e-2):
-  """How much brighter one side of each pixel is than the other, as a ratio: [B, H, W, C].
+  """How much brighter one side of each pixel is than the other, as a ratio.
 
-  In the window of 2 radius + 1 pixels a side around a pixel, with sums over its halves, both of
-  which have the line through the pixel:
+  Of the window of 2 radius + 1 pixels a side around a pixel, with sums over its halves, which share
+  the line through the pixel:
     sqrt(log(left / right)^2 + log(upper / lower)^2)
 
-  Images are mirrored at the borders, the border itself not repeated. A factor on the image changes
-  nothing but for the offset. Channels are taken one by one.
+  Images are mirrored at the borders, the border itself not repeated. But for the offset, a factor
+  on the image changes nothing. Channels are taken one by one.
 
   Args:
     images: [B, H, W, C] of at least 0.

@@ -12,7 +12,7 @@ from ssljax.ops._normalize import l2_normalize
 
 
 def kmeans(x, k, *, rng=None, init=None, iters=10, spherical=False, chunk_size=256):
-  """Lloyd's k-means: `iters` times every row joins its nearest centroid, which moves to their mean.
+  """Lloyd's k-means: `iters` times rows join their nearest centroid, which moves to their mean.
 
     a_i = argmin_j |x_i - c_j|^2,  c_j = mean of the x_i with a_i = j
     spherical:  a_i = argmax_j x_i . c_j,  c_j = that mean at length one

@@ -16,7 +16,7 @@ def layout_mask(image, grid, *, threshold=239 / 255, kernel=3, iters=2):
   pixels (the page is eroded), and the grid takes the nearest pixels of that.
 
   Args:
-    image: [H, W, C] in [0, 1]; three channels are made grey, of others the mean is taken.
+    image: [H, W, C] in [0, 1]; three channels are made grey, of any other number the mean is taken.
     grid: (h, w) of the mask.
     threshold: the brightest ink, in [0, 1].
     kernel: side of the square by which ink grows in one round, in pixels, odd.

@@ -49,7 +49,7 @@ def remember(bank, index, rows, decay, *, unit=False):
     index: int [B], which of them.
     rows: [B, ...].
     decay: how much of the old memory stays; may be traced.
-    unit: whether what was moved is made of length one again; nothing is normalised otherwise.
+    unit: whether the moved rows are scaled to length one; nothing is normalised otherwise.
 
   Returns:
     The bank after the step, in its dtype.

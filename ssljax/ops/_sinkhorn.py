@@ -26,8 +26,8 @@ def sinkhorn(scores, *, eps=0.05, iters=3, where=None, axis_name=None):
     axis_name: of `pmap` or `shard_map`, if the scores are one device's share of the rows.
 
   Returns:
-    [B, K], rows summing to 1, in float32 at least. The columns' sums near B / K as rounds go on.
-    Where no row counts, zeros.
+    [B, K], rows summing to 1, in float32 at least. The columns' sums approach B / K with the
+    rounds. Where no row counts, zeros.
 
   Raises:
     InputError: `scores` is not [B, K], eps is not positive or iters less than 1.
