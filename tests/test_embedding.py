@@ -25,6 +25,31 @@ def test_they_are_listed():
     assert rows[name]['modality'] == 'graph' and rows[name]['paper'][-1] != '.'
 
 
+def test_the_callers_graph_is_left_as_it_was():
+  """Rows out of order, a zero, an edge stored twice, weights other than 1."""
+  graph = barbell()
+  graph.data[:] = 2.0
+  row = slice(*graph.indptr[:2])
+  graph.indices[row] = graph.indices[row][::-1].copy()
+  graph.data[0], graph.indices[2] = 0.0, graph.indices[1]
+  before = graph.copy()
+  core = kcore_embedding.core_numbers(graph)
+  vectors, known = np.ones((18, 4), np.float32), core == core.max()
+  kept = vectors.copy(), known.copy()
+  for made in (
+    lambda: kcore_embedding.propagate(graph, vectors, known, core),
+    lambda: node2vec.walks(graph, num_walks=1, length=4, p=0.5),
+    lambda: node2vec.transition(graph, 1, 0, p=0.5),
+    lambda: fastrp.embed(graph, 4),
+    lambda: fisher_info_embedding.embed(graph, np.eye(18, 5), 4, anchors=2),
+  ):
+    made()
+    for name in ('data', 'indices', 'indptr'):
+      np.testing.assert_array_equal(getattr(graph, name), getattr(before, name))
+  np.testing.assert_array_equal(vectors, kept[0])
+  np.testing.assert_array_equal(known, kept[1])
+
+
 # FastRP.
 
 

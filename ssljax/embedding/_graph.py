@@ -7,11 +7,12 @@ from ssljax.errors import InputError
 
 
 def checked(adjacency) -> sparse.csr_matrix:
-  """CSR float64 with sorted rows, without stored zeros.
+  """CSR float64 with sorted rows, without stored zeros, in memory of its own.
 
   Raises InputError: not a square matrix with nodes, or a weight that is negative or not finite.
   """
-  matrix = sparse.csr_matrix(adjacency, dtype=np.float64)
+  # Without a copy, a caller's CSR would be put in order in place.
+  matrix = sparse.csr_matrix(adjacency, dtype=np.float64, copy=True)
   if matrix.shape[0] != matrix.shape[1] or not matrix.shape[0]:
     raise InputError(f'adjacency has shape {list(matrix.shape)}, wanted [N, N] with nodes')
   if not np.isfinite(matrix.data).all() or (matrix.data < 0).any():
