@@ -672,6 +672,29 @@ def test_links_held_out():
       graphs.hold_out_links(whole, share)
 
 
+@pytest.mark.parametrize('features', [False, True])
+def test_degrees_do_not_tell_of_links_held_out(features, tmp_path):
+  arrays = {'edges': np.stack([np.arange(12), (np.arange(12) + 1) % 12], 1)}
+  if features:
+    arrays['x'] = np.eye(12, 3)
+  np.savez(tmp_path / 'ring.npz', **arrays)
+  c = data.get_config('graph')
+  c.update(path=str(tmp_path / 'ring.npz'), held_out_links=0.25, degrees=features)
+  source = data.load(c, 'train')
+  lost = np.bincount(source.split['links'].ravel(), minlength=12)
+  assert lost.sum() == 6  # every node of the ring had two
+  np.testing.assert_array_equal(source.x[:, 3 * features :].argmax(1), 2 - lost)
+  if features:
+    np.testing.assert_array_equal(source.x[:, :3], np.eye(12, 3))
+
+
+def test_links_of_hyperedges_cannot_be_held_out():
+  arrays = {'members': np.array([0, 1, 2, 2, 3]), 'offsets': np.array([0, 3, 5]), 'x': np.eye(4)}
+  source = graph_files.from_arrays(arrays, data.get_config('graph'), where='teams')
+  with pytest.raises(InputError, match='teams has member, hyperedge, which join'):
+    graphs.hold_out_links(source, 0.25, where='teams')
+
+
 def test_neighbours_are_sampled():
   whole = small.graph_source('node')
   index = np.arange(12)

@@ -41,10 +41,10 @@ def load(config: ConfigDict, split: str) -> graphs.GraphSource | None:
   if split == 'test':
     return None
   source = _read(config)
-  if config.degrees:
-    source = graphs.with_degrees(source)
   if config.held_out_links:
     source = graphs.hold_out_links(source, config.held_out_links, where=config.path)
+  if config.degrees:  # of the edges that are left
+    source = graphs.with_degrees(source)
   return NeighbourSource(source, config.neighbours) if config.neighbours else source
 
 

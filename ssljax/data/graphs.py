@@ -237,12 +237,18 @@ def hold_out_links(source: GraphSource, share: float, *, seed: int = 0, where: s
   """The source of a graph without a share of its edges, both directions of each.
 
   Its split has them as 'links' int [M, 2], and as many random pairs that are no edges, 'no_links'.
+  Degrees that `make` took as features are those of what is left; `with_degrees` comes after this.
 
-  Raises InputError: the share is not between 0 and 1, there are many graphs, or no edge is left on
-  one of the sides.
+  Raises InputError: the share is not between 0 and 1, there are many graphs, or hyperedges or
+  groups of nodes, or no edge is left on one of the sides.
   """
   if source.level != 'node':
     raise InputError(f'data.held_out_links: {where} is many graphs, wanted one')
+  if source.extra:
+    raise InputError(
+      f'data.held_out_links: {where} has {", ".join(source.extra)}, which join the nodes of edges '
+      'that are held out, wanted a graph of edges alone'
+    )
   pairs, number = np.unique(np.sort(source.edges, 1), axis=0, return_inverse=True)
   count = round(share * len(pairs))
   if not 0 < share < 1 or not 0 < count < len(pairs):
@@ -262,7 +268,10 @@ def hold_out_links(source: GraphSource, share: float, *, seed: int = 0, where: s
       taken.add((a, b))
       others.append((a, b))
   split = {**source.split, 'links': pairs[held], 'no_links': np.array(others)}
-  return dataclasses.replace(source, edges=source.edges[~held[number.reshape(-1)]], split=split)
+  left, x = source.edges[~held[number.reshape(-1)]], source.x
+  if np.array_equal(x, degree_features(source.edges, nodes)):  # they would tell of those held out
+    x = degree_features(left, nodes)
+  return dataclasses.replace(source, x=x, edges=left, split=split)
 
 
 def line_graph(edges, num_nodes: int) -> np.ndarray:
