@@ -16,6 +16,7 @@ from ssljax import data, embed, evaluate, losses, main, models, ops
 from ssljax.augment import centrality, diffusion, graph
 from ssljax.data import communities, graphs, motifs, neighbours, roles
 from ssljax.data import graph as graph_files
+from ssljax.embedding._graph import from_edges
 from ssljax.errors import InputError
 from ssljax.evaluators import fine_tune
 from ssljax.evaluators import graphs as probes
@@ -52,19 +53,89 @@ def test_edges_go_both_ways_once_and_not_in_loops():
   [
     (PATH, 4, {}, r'edge 3 joins \[3, 4\], wanted nodes from 0 to 3'),
     (PATH - 1, 5, {}, r'edge 0 joins \[-1, 0\]'),
-    (PATH.astype(float), 5, {}, r'edges are float64 \[4, 2\], wanted whole numbers'),
+    (PATH.astype(float), 5, {}, r'edges is float64 \[4, 2\], wanted whole numbers'),
     (PATH, 0, {}, 'no nodes, wanted at least 1'),
-    (PATH, 5, {'x': np.full((5, 2), np.nan)}, 'features of node 0 are NaN or infinite'),
-    (PATH, 5, {'x': np.ones((4, 2))}, r'features are float64 \[4, 2\], wanted numbers \[5, F\]'),
-    (PATH, 5, {'label': np.zeros(4, int)}, r'labels are int64 \[4\], wanted whole numbers \[5\]'),
+    (PATH, 5, {'x': np.full((5, 2), np.nan)}, 'x of node 0 is NaN or infinite'),
+    (PATH, 5, {'x': np.ones((4, 2))}, r'x is float64 \[4, 2\], wanted numbers \[5, F\]'),
+    (PATH, 5, {'label': np.zeros(4, int)}, r'label is int64 \[4\], wanted whole numbers \[5\]'),
     (PATH, 5, {'split': {'test': [5]}}, 'split test has other than places from 0 to 4'),
     (PATH, 5, {'offsets': [0, 2, 5], 'level': 'graph'}, r'edge \[2, 1\] joins two graphs'),
     (PATH, 5, {'offsets': [0, 5, 5], 'level': 'graph'}, 'graph 1 has no nodes'),
+    (PATH, 5, {'offsets': [1, 5], 'level': 'graph'}, 'offsets does not rise from 0 to 5'),
+    (PATH, 5, {'offsets': [0, 4], 'level': 'graph'}, 'offsets does not rise from 0 to 5'),
+    (PATH, 5, {'split': {'train': [0.0]}}, r'split train is float64 \[1\], wanted whole numbers'),
+    (PATH, 5, {'split': {'fold': [0, 1]}}, r'split fold is int64 \[2\], wanted whole .* \[5\]'),
   ],
 )
 def test_bad_graphs_are_refused(edges, nodes, fields, wanted):
   with pytest.raises(InputError, match=wanted):
     graphs.make(edges, nodes, **fields)
+
+
+ONE = {'edges': PATH, 'x': np.eye(5)}
+MANY = {'edges': PATH[:1], 'node_offsets': np.array([0, 2, 4]), 'y': np.array([0, 1])}
+HYPER = {'members': np.array([0, 1, 2, 0]), 'offsets': np.array([0, 2, 4]), 'x': np.eye(3)}
+SPARSE = {
+  'x_data': np.ones(2), 'x_indices': np.array([0, 1]), 'x_indptr': np.array([0, 1, 2, 2, 2, 2]),
+  'x_shape': np.array([5, 2]), 'edges': PATH,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+  'good, wrong, wanted',
+  [
+    ({}, {'edges': np.zeros((0, 2), int)}, 'file has no nodes, wanted at least 1'),
+    ({}, {'edges': np.array([[0.0, np.nan]])}, r'edges is float64 \[1, 2\], wanted whole'),
+    ({}, {'edges': np.array([['a', 'b']])}, r'edges is <U1 \[1, 2\], wanted whole'),
+    ({}, {'edges': np.array([[-1, 1]])}, r'edge 0 joins \[-1, 1\]'),
+    (ONE, {'x': np.ones(5)}, r'x is float64 \[5\], wanted numbers \[N, F\]'),
+    (ONE, {'x': np.full((5, 2), 'a')}, r'x is <U1 \[5, 2\], wanted numbers'),
+    (ONE, {'x': np.diag([1, np.inf, 1, 1, 1])}, 'x of node 1 is NaN or infinite'),
+    (ONE, {'x': np.ones((4, 2))}, r'edge 3 joins \[3, 4\], wanted nodes from 0 to 3'),
+    (ONE, {'y': np.full(5, 0.7)}, r'y is float64 \[5\], wanted whole numbers'),
+    (ONE, {'y': np.full(5, np.nan)}, r'y is float64 \[5\], wanted whole numbers'),
+    (ONE, {'train_idx': np.array([0.0, 1.0])}, 'split train is float64'),
+    (SPARSE, {'x_indices': None}, 'has no x_indices'),
+    (SPARSE, {'x_data': np.array(['a', 'b'])}, 'x_data is <U1'),
+    (SPARSE, {'x_indices': np.array([0, 9])}, 'are no sparse matrix'),
+    (MANY, {'edges': None, 'members': np.array([0])}, 'has no edges'),
+    (MANY, {'node_label': np.zeros(4)}, r'node_label is float64 \[4\], wanted whole numbers'),
+    (MANY, {'node_label': np.array([0, 1, -1, 0])}, 'node_label has the value -1'),
+    (MANY, {'node_offsets': np.array([], int)}, 'node_offsets does not rise from 0'),
+    (MANY, {'node_offsets': np.array([1, 2, 4])}, 'node_offsets does not rise from 0'),
+    (MANY, {'node_offsets': np.array([0.0, 4.0])}, 'node_offsets is float64'),
+    (HYPER, {'offsets': None}, 'has no offsets'),
+    (HYPER, {'offsets': np.array([], int)}, 'offsets does not rise from 0 to 4'),
+    (HYPER, {'offsets': np.array([1, 2, 4])}, 'offsets does not rise from 0 to 4'),
+    (HYPER, {'offsets': np.array([0, 0, 4])}, 'do not describe hyperedges of 3 nodes'),
+    (HYPER, {'members': np.array([0, 1, 2, 3])}, 'do not describe hyperedges of 3 nodes'),
+    (HYPER, {'members': np.zeros(4)}, 'members is float64'),
+    (HYPER, {'split1_train': np.array([0])}, 'has no split1_test'),
+  ],
+)
+def test_bad_arrays_of_files_are_refused(good, wrong, wanted):
+  c = data.get_config('graph')
+  if good:
+    graph_files.from_arrays(good, c, where='file')
+  arrays = {n: array for n, array in (good | wrong).items() if array is not None}
+  with pytest.raises(InputError, match=wanted):
+    graph_files.from_arrays(arrays, c, where='file')
+
+
+@pytest.mark.parametrize(
+  'make, wanted',
+  [
+    (lambda: graphs.line_graph([[0, 5]], 5), r'edge 0 joins \[0, 5\], wanted nodes from 0 to 4'),
+    (lambda: graphs.line_graph([[0, -1]], 5), r'edge 0 joins \[0, -1\]'),
+    (lambda: from_edges([[0, 5]], 5), r'edges: int64 \[1, 2\] seen, .* from 0 to 4 wanted'),
+    (lambda: from_edges([[-1, 0]], 5), 'from 0 to 4 wanted'),
+    (lambda: from_edges([[0.0, 1.5]], 5), 'edges: float64'),
+    (lambda: graphs.from_scipy(np.eye(3)), 'adjacency is ndarray, wanted a SciPy sparse matrix'),
+  ],
+)
+def test_bad_edge_lists_are_refused(make, wanted):
+  with pytest.raises(InputError, match=wanted):
+    make()
 
 
 def test_one_node_and_no_edges_work():

@@ -17,7 +17,7 @@ import pathlib
 import numpy as np
 from ml_collections import ConfigDict
 
-from ssljax.data import graphs, npz, source
+from ssljax.data import checks, graphs, npz, source
 from ssljax.data.neighbours import NeighbourSource
 from ssljax.errors import InputError
 
@@ -75,21 +75,22 @@ def from_arrays(arrays: dict, config: ConfigDict, *, where: str) -> graphs.Graph
     hint = f': data.set is one of {", ".join(sets)}' if sets else ''
     raise InputError(f'{where} has no edges{hint or ", wanted edges [E, 2]"}')
   x = _features(arrays, config, where)
+  label = _label(arrays, where)
   if many:
-    offsets = arrays['node_offsets']
+    offsets = checks.offsets(arrays['node_offsets'], name='node_offsets', where=where)
     if x is None and 'node_label' in arrays:
-      x = np.eye(int(arrays['node_label'].max()) + 1, dtype=np.float32)[arrays['node_label']]
+      x = _one_hot(arrays['node_label'], where)
       # One label for all says nothing: the degree, as in the papers.
       x = None if x.shape[1] == 1 else x
     return graphs.make(
-      arrays['edges'], int(offsets[-1]), x=x, label=_label(arrays), offsets=offsets,
+      arrays.get('edges'), int(offsets[-1]), x=x, label=label, offsets=offsets,
       level='graph', where=where, directed=config.directed,
       split={'fold': arrays['fold']} if 'fold' in arrays else {},
     )  # fmt: skip
   split = {n: arrays[f'{n}_idx'] for n in ('train', 'val', 'test') if f'{n}_idx' in arrays}
   if hyper:
-    return _hypergraph(arrays, x, where)
-  label, extra = _label(arrays), {}
+    return _hypergraph(arrays, x, label, where)
+  extra = {}
   if relations:
     if x is None:
       raise InputError(f'{where} has relations and no features of the nodes, wanted x')
@@ -97,7 +98,10 @@ def from_arrays(arrays: dict, config: ConfigDict, *, where: str) -> graphs.Graph
     edges = arrays.get('edges', edges)
   else:
     edges = arrays['edges']
-  count = len(x) if x is not None else len(label) if label is not None else int(edges.max()) + 1
+  count = len(x) if x is not None else len(label) if label is not None else None
+  if count is None:
+    edges = checks.edges(edges, np.iinfo(np.int32).max, where=where)
+    count = int(edges.max(initial=-1)) + 1
   return graphs.make(
     edges, count, x=x, label=label, split=split, where=where, directed=config.directed, extra=extra
   )
@@ -107,11 +111,8 @@ def _meta_paths(relations, count, where):
   """The groups of nodes that each relation makes, as `models.metapath` takes them, and the edges
   between all nodes of a group."""
   for name, pairs in relations.items():
-    if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in 'iu' or not len(pairs):
-      raise InputError(
-        f'{where}: {name} is {pairs.dtype} {list(pairs.shape)}, wanted whole numbers [M, 2]'
-      )
-    if pairs.min() < 0 or pairs[:, 0].max() >= count:
+    pairs = checks.numbers(pairs, ('M', 2), name=name, where=where)
+    if not len(pairs) or pairs.min() < 0 or pairs[:, 0].max() >= count:
       raise InputError(f'{where}: {name} joins others than nodes from 0 to {count - 1}')
   longest = max(map(len, relations.values()))
   members, groups = np.full((2, len(relations), longest), -1, np.int32)
@@ -129,31 +130,43 @@ def _all_pairs(nodes):
   return np.stack(np.meshgrid(nodes, nodes), -1).reshape(-1, 2)
 
 
-def _hypergraph(arrays, x, where):
-  members, offsets = arrays['members'], arrays['offsets']
+def _hypergraph(arrays, x, label, where):
   if x is None:
     raise InputError(f'{where} is a hypergraph without features, wanted x')
+  members = checks.numbers(arrays['members'], ('M',), name='members', where=where)
+  offsets = checks.offsets(arrays.get('offsets'), len(members), name='offsets', where=where)
   sizes = np.diff(offsets)
-  if (
-    len(members) != offsets[-1] or (sizes < 1).any() or members.min() < 0 or members.max() >= len(x)
-  ):
+  if not len(sizes) or (sizes < 1).any() or members.min() < 0 or members.max() >= len(x):
     raise InputError(f'{where}: members and offsets do not describe hyperedges of {len(x)} nodes')
   of = np.repeat(np.arange(len(sizes)), sizes)
   # Both as the incidence (node, hyperedge) and as the graph that joins all members of one.
   pairs = [_all_pairs(nodes) for nodes in np.split(members, offsets[1:-1])]
   split = {}
   if 'split1_train' in arrays:
-    train, test = arrays['split1_train'], arrays['split1_test']
+    train, test = (
+      checks.numbers(arrays.get(name), ('M',), name=name, where=where)
+      for name in ('split1_train', 'split1_test')
+    )
     held_out = np.arange(len(train)) % 5 == 0  # of the file's split, which has no validation nodes
     split = {'train': train[~held_out], 'val': train[held_out], 'test': test}
   return graphs.make(
-    np.concatenate(pairs), len(x), x=x, label=_label(arrays), split=split, where=where,
+    np.concatenate(pairs), len(x), x=x, label=label, split=split, where=where,
     extra={'member': members.astype(np.int32), 'hyperedge': of.astype(np.int32)},
   )  # fmt: skip
 
 
-def _label(arrays):
-  return arrays['y'].astype(np.int64) if 'y' in arrays else None
+def _label(arrays, where):
+  if 'y' not in arrays:
+    return None
+  y = checks.numbers(arrays['y'], ('N',), name='y', where=where, kinds='iub')
+  return y.astype(np.int64)
+
+
+def _one_hot(label, where):
+  label = checks.numbers(label, ('N',), name='node_label', where=where)
+  if label.min(initial=0) < 0:
+    raise InputError(f'{where}: node_label has the value {label.min()}, wanted 0 or more')
+  return np.eye(int(label.max(initial=0)) + 1, dtype=np.float32)[label]
 
 
 def _features(arrays, config, where):
@@ -161,16 +174,25 @@ def _features(arrays, config, where):
   if x is None and 'x_indptr' in arrays:
     from scipy.sparse import csr_matrix
 
-    parts = arrays['x_data'], arrays['x_indices'], arrays['x_indptr']
+    data, indices, indptr, shape = (
+      checks.numbers(arrays.get(f'x_{name}'), size, name=f'x_{name}', where=where, kinds=kinds)
+      for name, size, kinds in (
+        ('data', ('M',), 'fiub'), ('indices', ('M',), 'iu'), ('indptr', ('N + 1',), 'iu'),
+        ('shape', (2,), 'iu'),
+      )
+    )  # fmt: skip
     try:
-      x = csr_matrix(parts, shape=tuple(arrays['x_shape'])).toarray()
+      x = csr_matrix((data, indices, indptr), shape=tuple(shape))
+      x.check_format()  # SciPy would read beyond its arrays
+      x = x.toarray()
     except ValueError as error:
       raise InputError(f'{where}: x_indptr, x_indices and x_data are no sparse matrix') from error
-  return _scaled(x, config)
+  return None if x is None else _scaled(x, config, where)
 
 
-def _scaled(x, config):
-  if x is None or not config.normalize:
+def _scaled(x, config, where):
+  x = checks.features(x, 'N', where=where)
+  if not config.normalize:
     return x
   return x / np.maximum(np.abs(x).sum(1, keepdims=True), 1e-12)
 
@@ -188,7 +210,12 @@ def _tu_folder(path, config):
   edges, of_node = read('A', axes=2), read('graph_indicator')
   if edges is None or of_node is None:
     raise InputError(f'{path} has no {name}_A.txt or {name}_graph_indicator.txt, wanted a TU set')
-  if not len(of_node) or of_node[0] != 1 or not np.isin(np.diff(of_node), (0, 1)).all():
+  if (
+    of_node.ndim > 1
+    or not len(of_node)
+    or of_node[0] != 1
+    or not np.isin(np.diff(of_node), (0, 1)).all()
+  ):
     raise InputError(f'{path}/{name}_graph_indicator.txt does not count graphs from 1, in order')
   counts = np.bincount(of_node - 1)
   label, nodes = read('graph_labels'), read('node_labels')
@@ -197,9 +224,9 @@ def _tu_folder(path, config):
     arrays['y'] = np.unique(label, return_inverse=True)[1]
   if nodes is not None:
     arrays['node_label'] = np.unique(nodes, return_inverse=True)[1]
-  features = read('node_attributes', np.float32)
+  features = read('node_attributes', np.float32, axes=2)
   if features is not None and nodes is None:
-    arrays['x'] = features.reshape(len(of_node), -1)
+    arrays['x'] = features
   return from_arrays(arrays, config, where=str(path))
 
 
@@ -220,6 +247,5 @@ def _linqs(path, config):
   if bad is not None:
     raise InputError(f'{cites}: line {bad + 1} is {" ".join(pairs[bad])!r}, wanted two names')
   edges = [(number[a], number[b]) for a, b in pairs if a in number and b in number]
-  return graphs.make(
-    np.array(edges, np.int64), len(rows), x=_scaled(x, config), label=label, where=str(path)
-  )
+  x = _scaled(x, config, str(path))
+  return graphs.make(np.array(edges, np.int64), len(rows), x=x, label=label, where=str(path))

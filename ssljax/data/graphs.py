@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from ssljax.data import checks
 from ssljax.errors import InputError
 
 ROUND = 64  # nodes and edges are padded to a multiple of it, so that few shapes are compiled
@@ -184,44 +185,33 @@ def make(
   label: integers [num_nodes] or [graphs]; -1 where not known.
   where: what messages call the graph.
 
-  Raises InputError: no nodes, a wrong shape, an id out of range, features that are not finite.
+  Raises InputError: no nodes, a wrong shape or dtype, an id out of range, features that are not
+  finite.
   """
-  edges = np.asarray(edges)
   if num_nodes < 1:
     raise InputError(f'{where} has no nodes, wanted at least 1')
-  if edges.size == 0:
-    edges = np.zeros((0, 2), np.int32)
-  if edges.ndim != 2 or edges.shape[1] != 2 or edges.dtype.kind not in 'iu':
-    raise InputError(
-      f'{where}: edges are {edges.dtype} {list(edges.shape)}, wanted whole numbers [E, 2]'
-    )
-  bad = np.flatnonzero(((edges < 0) | (edges >= num_nodes)).any(1))
-  if bad.size:
-    raise InputError(
-      f'{where}: edge {bad[0]} joins {edges[bad[0]].tolist()}, wanted nodes from 0 to '
-      f'{num_nodes - 1}'
-    )
-  edges = tidy(edges, directed=directed)
-  offsets = np.array([0, num_nodes]) if offsets is None else np.asarray(offsets, np.int64)
+  edges = tidy(checks.edges(edges, num_nodes, where=where), directed=directed)
+  offsets = [0, num_nodes] if offsets is None else offsets
+  offsets = checks.offsets(offsets, num_nodes, name='offsets', where=where)
   owner = np.searchsorted(offsets, edges, 'right')
   if (owner[:, 0] != owner[:, 1]).any():
     row = int(np.argmax(owner[:, 0] != owner[:, 1]))
     raise InputError(f'{where}: edge {edges[row].tolist()} joins two graphs')
   if (np.diff(offsets) < 1).any():
     raise InputError(f'{where}: graph {int(np.argmin(np.diff(offsets)))} has no nodes')
-  x = degree_features(edges, num_nodes) if x is None else _features(x, num_nodes, where)
+  if x is None:
+    x = degree_features(edges, num_nodes)
+  else:
+    x = checks.features(x.toarray() if hasattr(x, 'toarray') else x, num_nodes, where=where)
   examples = num_nodes if fields.get('level', 'node') == 'node' else len(offsets) - 1
   if label is not None:
-    label = np.asarray(label)
-    if label.shape != (examples,) or label.dtype.kind not in 'iu':
-      raise InputError(
-        f'{where}: labels are {label.dtype} {list(label.shape)}, wanted whole numbers [{examples}]'
-      )
-    label = label.astype(np.int32)
+    label = checks.numbers(label, (examples,), name='label', where=where).astype(np.int32)
   for name, places in fields.get('split', {}).items():
+    shape = (examples,) if name == 'fold' else ('M',)
+    places = checks.numbers(places, shape, name=f'split {name}', where=where)
     if name != 'fold' and not np.isin(places, np.arange(examples)).all():
       raise InputError(f'{where}: split {name} has other than places from 0 to {examples - 1}')
-  return GraphSource(x, edges, offsets, label=label, **fields)
+  return GraphSource(x.astype(np.float32), edges, offsets, label=label, **fields)
 
 
 def tidy(edges: np.ndarray, *, directed: bool = False) -> np.ndarray:
@@ -278,10 +268,11 @@ def line_graph(edges, num_nodes: int) -> np.ndarray:
   """int [M, 2]: which of the edges [E, 2] of an undirected graph meet in a node, each pair once.
 
   The nodes of the new graph are the edges of the old, as road segments that meet at crossings are.
+  Raises InputError: a wrong shape or dtype, or an id out of range.
   """
   from scipy import sparse
 
-  edges = np.asarray(edges)
+  edges = checks.edges(edges, num_nodes, where='line_graph')
   number = np.repeat(np.arange(len(edges)), 2)
   ends = sparse.csr_matrix((np.ones(len(number)), (number, edges.ravel())), (len(edges), num_nodes))
   meet = sparse.triu(ends @ ends.T, k=1).tocoo()
@@ -305,8 +296,12 @@ def with_degrees(source: GraphSource) -> GraphSource:
 
 def from_scipy(adjacency, **fields) -> GraphSource:
   """A source of a SciPy sparse adjacency matrix [N, N]; weights are not kept. See `make`."""
+  from scipy import sparse
+
+  if not sparse.issparse(adjacency):
+    raise InputError(f'adjacency is {type(adjacency).__name__}, wanted a SciPy sparse matrix')
   coo = adjacency.tocoo()
-  if coo.shape[0] != coo.shape[1]:
+  if coo.ndim != 2 or coo.shape[0] != coo.shape[1]:
     raise InputError(f'adjacency has shape {list(coo.shape)}, wanted a square one')
   kept = coo.data != 0
   edges = np.stack([coo.row[kept], coo.col[kept]], 1)
@@ -319,18 +314,3 @@ def from_networkx(graph, **fields) -> GraphSource:
   edges = np.array([(number[a], number[b]) for a, b in graph.edges()], np.int64).reshape(-1, 2)
   directed = fields.pop('directed', graph.is_directed())
   return make(edges, len(number), where='networkx graph', directed=directed, **fields)
-
-
-def _features(x, num_nodes, where):
-  x = x.toarray() if hasattr(x, 'toarray') else np.asarray(x)
-  if x.ndim != 2 or len(x) != num_nodes or x.dtype.kind not in 'fiub' or not x.shape[1]:
-    raise InputError(
-      f'{where}: features are {x.dtype} {list(x.shape)}, wanted numbers [{num_nodes}, F]'
-    )
-  x = x.astype(np.float32)
-  bad = np.flatnonzero(~np.isfinite(x).all(1))
-  if bad.size:
-    raise InputError(
-      f'{where}: features of node {bad[0]} are NaN or infinite, wanted finite numbers'
-    )
-  return x

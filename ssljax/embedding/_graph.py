@@ -24,8 +24,18 @@ def checked(adjacency) -> sparse.csr_matrix:
 
 
 def from_edges(edges, num_nodes: int) -> sparse.csr_matrix:
-  """The undirected graph of pairs [E, 2]: each edge once with weight 1, no loops."""
-  edges = np.asarray(edges, np.int64)
+  """The undirected graph of pairs [E, 2]: each edge once with weight 1, no loops.
+
+  Raises InputError: pairs are no whole numbers from 0 to num_nodes - 1.
+  """
+  edges = np.asarray(edges)
+  pairs = edges.ndim == 2 and edges.shape[1] == 2 and edges.dtype.kind in 'iu'
+  if not pairs or (edges.size and not 0 <= edges.min() <= edges.max() < num_nodes):
+    raise InputError(
+      f'edges: {edges.dtype} {list(edges.shape)} seen, whole numbers [E, 2] from 0 to '
+      f'{num_nodes - 1} wanted'
+    )
+  edges = edges.astype(np.int64)
   edges = edges[edges[:, 0] != edges[:, 1]]
   both = np.concatenate([edges, edges[:, ::-1]])
   matrix = sparse.csr_matrix((np.ones(len(both)), both.T), shape=(num_nodes, num_nodes))
