@@ -178,6 +178,18 @@ def test_core_numbers():
   np.testing.assert_array_equal(kcore_embedding.core_numbers(graph), [wanted[i] for i in range(60)])
 
 
+def test_core_numbers_do_not_ask_for_directions():
+  chain = sparse.csr_matrix(([1.0, 1.0], ([0, 1], [1, 2])), shape=(3, 3))
+  assert kcore_embedding.core_numbers(chain).tolist() == [1, 1, 1]
+  rng = np.random.default_rng(1)
+  ends = rng.integers(0, 40, (2, 160))
+  graph = sparse.csr_matrix((rng.random(160) + 0.1, ends), shape=(40, 40))
+  undirected = networkx.Graph((a, b) for a, b in ends.T.tolist() if a != b)
+  wanted = networkx.core_number(undirected)
+  seen = kcore_embedding.core_numbers(graph)
+  np.testing.assert_array_equal(seen, [wanted.get(i, 0) for i in range(40)])
+
+
 def test_propagation_solves_its_system():
   graph = barbell(bridge=3)
   core = kcore_embedding.core_numbers(graph)

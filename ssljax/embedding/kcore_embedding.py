@@ -22,8 +22,12 @@ MODALITY = 'graph'
 
 
 def core_numbers(adjacency) -> np.ndarray:
-  """int [N]: the core number of each node, by peeling those of least degree."""
+  """int [N]: the core number of each node, by peeling those of least degree.
+
+  Of the undirected graph, whose edges are those of either direction; without loops and weights.
+  """
   matrix = checked(adjacency)
+  matrix = (matrix + matrix.T).tocsr()
   matrix = matrix - sparse.diags(matrix.diagonal())
   matrix.eliminate_zeros()
   degree = np.diff(matrix.indptr).astype(np.int64)
