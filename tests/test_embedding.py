@@ -238,6 +238,32 @@ def test_fisher_embedding_is_finite_and_refuses():
   assert z.shape == (18, 12) and np.isfinite(z).all()
   with pytest.raises(InputError, match='wanted 18 rows'):
     fisher_info_embedding.embed(barbell(), x[:4], 4)
+  broken = np.where(x > 0.9, np.nan, x)
+  for wrong in (x[:, 0], broken, sparse.csr_matrix(broken), x.astype(str), x[:, :0]):
+    with pytest.raises(InputError, match=r'x is .*, wanted finite numbers \[18, F\]'):
+      fisher_info_embedding.embed(barbell(), wrong, 4)
+
+
+def test_fisher_embedding_has_the_columns_it_says():
+  """Where there are fewer directions, zeros stand for the others, and no direction is lost."""
+  x = np.random.default_rng(0).random((18, 3))
+  z = fisher_info_embedding.embed(barbell(), x, 16, anchors=3, depth=1)
+  assert z.shape == (18, 32) and not z[:, 3:16].any() and not z[:, 16 + 9 :].any()
+  unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+  np.testing.assert_allclose(z[:, :3] @ z[:, :3].T, unit @ unit.T, atol=1e-6)  # x itself, turned
+  same = fisher_info_embedding.embed(barbell(), sparse.csr_matrix(x), 16, anchors=3, depth=1)
+  np.testing.assert_allclose(z, same, atol=1e-6)
+
+
+def test_graphs_are_means_and_sums_of_nodes():
+  z = np.random.default_rng(0).random((5, 3)).astype(np.float32)
+  mean = fisher_info_embedding.of_graphs(z, [0, 2, 5])
+  np.testing.assert_allclose(mean, [z[:2].mean(0), z[2:].mean(0)], rtol=1e-6)
+  total = fisher_info_embedding.of_graphs(z, [0, 2, 5], mean=False)
+  np.testing.assert_allclose(total, [z[:2].sum(0), z[2:].sum(0)], rtol=1e-6)
+  for wrong in ([], [0, 2], [1, 5], [0, 3, 3, 5]):
+    with pytest.raises(InputError, match='wanted a rise from 0 to 5'):
+      fisher_info_embedding.of_graphs(z, wrong)
 
 
 # Multicut.

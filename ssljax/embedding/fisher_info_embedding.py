@@ -7,7 +7,12 @@
 
 Chen, Pellizzoni, Borgwardt 2023, "Fisher information embedding for node and graph learning", the
 unsupervised one: one covariance s^2 I for all parts, mixtures of `anchors` Gaussians, `depth`
-layers, whose outputs are put side by side with the input's reduction.
+layers, whose outputs are put side by side with the input's reduction. Graphs are the mean or sum of
+their nodes, as the authors' code can have it.
+
+Not here: anchors trained end to end with labels (their supervised layer), covariances that differ
+by direction, pooling of a graph's nodes by one more such layer, and the authors' Nystroem map of an
+exponential kernel, in place of which this has PCA.
 """
 
 import numpy as np
@@ -39,14 +44,20 @@ def scores(x, neighbours, anchors, deviation: float) -> np.ndarray:
 def embed(adjacency, x, dim: int = 64, *, anchors: int = 8, depth: int = 2, seed: int = 0):
   """float32 [N, (depth + 1) dim] of a sparse adjacency matrix [N, N] and features x [N, F].
 
-  Raises InputError: shapes do not fit, or more anchors or dimensions than nodes.
+  What has fewer than `dim` directions, as the input with F < dim, has zeros for the others.
+
+  Raises InputError: shapes do not fit, features that are not finite numbers, or more anchors or
+  dimensions than nodes.
   """
   from sklearn.cluster import KMeans
   from sklearn.decomposition import TruncatedSVD
 
   matrix = checked(adjacency)
-  x = sparse.csr_matrix(x) if sparse.issparse(x) else np.asarray(x, np.float64)
-  count = matrix.shape[0]
+  x, count = x.tocsr() if sparse.issparse(x) else np.asarray(x), matrix.shape[0]
+  values = x.data if sparse.issparse(x) else x
+  if x.ndim != 2 or 0 in x.shape or x.dtype.kind not in 'fiub' or not np.isfinite(values).all():
+    raise InputError(f'x is {x.dtype} {list(x.shape)}, wanted finite numbers [{count}, F]')
+  x = x.astype(np.float64)
   if x.shape[0] != count or not 1 <= anchors <= count or not 1 <= dim <= count:
     raise InputError(
       f'x has shape {list(x.shape)}, anchors are {anchors} and dim is {dim}, wanted {count} rows '
@@ -55,8 +66,7 @@ def embed(adjacency, x, dim: int = 64, *, anchors: int = 8, depth: int = 2, seed
   neighbours = ((matrix + sparse.eye(count)) > 0).astype(np.float64).tocsr()
 
   def reduced(y):
-    size = min(dim, min(y.shape) - 1)
-    y = TruncatedSVD(size, random_state=seed).fit_transform(y) if size >= 1 else np.asarray(y)
+    y = TruncatedSVD(min(dim, y.shape[1]), random_state=seed).fit_transform(y)
     norm = np.linalg.norm(y, axis=1, keepdims=True)
     return y / np.where(norm > 0, norm, 1)
 
@@ -66,4 +76,20 @@ def embed(adjacency, x, dim: int = 64, *, anchors: int = 8, depth: int = 2, seed
     means = KMeans(anchors, n_init=3, random_state=seed).fit(y)
     deviation = max(float(np.sqrt(means.inertia_ / y.size)), 1e-6)
     layers.append(reduced(scores(y, neighbours, means.cluster_centers_, deviation)))
-  return np.concatenate(layers, 1).astype(np.float32)
+  full = [np.pad(y, ((0, 0), (0, dim - y.shape[1]))) for y in layers]
+  return np.concatenate(full, 1).astype(np.float32)
+
+
+def of_graphs(z, offsets, *, mean: bool = True) -> np.ndarray:
+  """float [G, D]: the mean of each graph's nodes, or their sum.
+
+  z: [N, D], of nodes of one graph after another; offsets: [G + 1], where each begins, and N.
+
+  Raises InputError: offsets do not rise from 0 to N.
+  """
+  offsets = np.asarray(offsets)
+  sizes = np.diff(offsets)
+  if len(sizes) < 1 or (sizes < 1).any() or (offsets[0], offsets[-1]) != (0, len(z)):
+    raise InputError(f'offsets are {offsets.tolist()}, wanted a rise from 0 to {len(z)}')
+  total = np.add.reduceat(z, offsets[:-1], axis=0)
+  return total / sizes[:, None].astype(z.dtype) if mean else total
