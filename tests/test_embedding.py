@@ -135,6 +135,10 @@ def test_walks_that_cannot_go_on_stay():
   assert (path == path[:, :1]).all()
   with pytest.raises(InputError, match='p is 0, wanted more than 0'):
     node2vec.walks(barbell(), p=0)
+  assert node2vec.walks(barbell(), starts=[0, 17], length=2).shape == (2, 2)
+  for wrong in ([-1], [18], [0.0], [[0]]):
+    with pytest.raises(InputError, match='starts: .* seen, nodes from 0 to 17 wanted'):
+      node2vec.walks(barbell(), starts=wrong, length=2)
 
 
 def test_pairs_are_those_of_the_window():

@@ -685,6 +685,19 @@ def test_probes_find_what_is_there():
   assert probes.multi_label_f1(good, groups, 0.5)['micro_f1'] > 0.95
 
 
+def test_features_of_pairs_are_those_of_their_nodes():
+  z, pairs = np.array([[1.0, -2.0], [3.0, 4.0], [-1.0, 0.5]]), np.array([[0, 1], [2, 0]])
+  for kind, wanted in (
+    ('average', [[2, 1], [0, -0.75]]),
+    ('hadamard', [[3, -8], [-1, -1]]),
+    ('l1', [[2, 6], [2, 2.5]]),
+    ('l2', [[4, 36], [4, 6.25]]),
+  ):
+    np.testing.assert_allclose(probes.edge_features(z, pairs, kind), wanted)
+  with pytest.raises(InputError, match="kind is 'mean', wanted average"):
+    probes.edge_features(z, pairs, 'mean')
+
+
 def test_fine_tuning_learns_from_few_labels():
   y = np.repeat(np.arange(4), [200, 60, 30, 10])
   train, val, test = fine_tune.few_labels(y, np.random.default_rng(0), 0.02)

@@ -42,7 +42,9 @@ def transition(adjacency, previous: int, current: int, *, p=1.0, q=1.0):
 def walks(adjacency, *, starts=None, num_walks=10, length=80, p=1.0, q=1.0, seed=0) -> np.ndarray:
   """int32 [M, length]: walks of so many nodes from every node, or from `starts` [M].
 
-  A walk that cannot go on stays where it is. Raises InputError: p, q or a count not above 0.
+  A walk that cannot go on stays where it is.
+
+  Raises InputError: p, q or a count not above 0, or starts that are no nodes.
   """
   for name, value in {'p': p, 'q': q, 'num_walks': num_walks, 'length': length}.items():
     if value <= 0:
@@ -51,6 +53,11 @@ def walks(adjacency, *, starts=None, num_walks=10, length=80, p=1.0, q=1.0, seed
   count = matrix.shape[0]
   if starts is None:
     starts = np.concatenate([rng.permutation(count) for _ in range(num_walks)])
+  starts = np.asarray(starts)
+  if starts.ndim != 1 or starts.dtype.kind not in 'iu' or ((starts < 0) | (starts >= count)).any():
+    raise InputError(
+      f'starts: {starts.dtype} {list(starts.shape)} seen, nodes from 0 to {count - 1} wanted'
+    )
   indptr, indices = matrix.indptr.astype(np.int64), matrix.indices
   uniform = np.all(matrix.data == matrix.data[:1])
   cumulated = None if uniform else np.concatenate([[0.0], np.cumsum(matrix.data)])

@@ -280,6 +280,22 @@ def link_scores(z, edges, others) -> dict[str, float]:
   }
 
 
+def edge_features(z, pairs, kind: str = 'hadamard') -> np.ndarray:
+  """[M, D]: features of pairs int [M, 2] from those of their nodes z [N, D], for a classifier.
+
+  'average' (a + b) / 2, 'hadamard' a b, 'l1' |a - b|, 'l2' (a - b)^2, by coordinate: table 1 of
+  Grover & Leskovec 2016. Raises InputError for a kind that is none of these.
+  """
+  first, second = z[pairs[:, 0]], z[pairs[:, 1]]
+  if kind == 'average':
+    return (first + second) / 2
+  if kind == 'hadamard':
+    return first * second
+  if kind in ('l1', 'l2'):
+    return np.abs(first - second) ** int(kind[1])
+  raise InputError(f'kind is {kind!r}, wanted average, hadamard, l1 or l2')
+
+
 def multi_label_f1(x, groups, train_share: float, *, seed: int = 0) -> dict[str, float]:
   """Micro- and macro-F1 of one-against-rest logistic regression, as in DeepWalk's evaluation.
 
