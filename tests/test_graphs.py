@@ -237,6 +237,17 @@ def test_files_of_graphs(tmp_path):
     data.load(c, 'train')
 
 
+def test_planetoid_files_are_said_to_be_pickles(tmp_path):
+  (tmp_path / 'ind.cora.x').write_bytes(b'')
+  c = data.get_config('graph')
+  for path in (tmp_path, tmp_path / 'ind.cora.x'):
+    c.path = str(path)
+    with pytest.raises(
+      InputError, match=r'ind\.\* files are pickles, .* wanted an \.npz with edges'
+    ):
+      data.load(c, 'train')
+
+
 def test_features_of_any_sign_are_scaled_by_their_size():
   x = np.array([[1.0, -3.0], [-2.0, 2.0], [0.0, 0.0]])
   arrays = {'edges': np.array([[0, 1]]), 'x': x}

@@ -52,6 +52,11 @@ def _read(config):
   path = pathlib.Path(config.path)
   if not config.path or not path.exists():
     raise InputError(f'data.path is {config.path!r}, and there is no such file or folder')
+  if path.name.startswith('ind.') or any(path.glob('ind.*')):
+    raise InputError(
+      f"{path}: Planetoid's ind.* files are pickles, which are never loaded, wanted an .npz with "
+      'edges, x, y, train_idx, val_idx and test_idx made of them'
+    )
   if path.is_dir():
     return _tu_folder(path, config)
   if path.suffix == '.content':
