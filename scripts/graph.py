@@ -49,12 +49,7 @@ def tu(name):
 PUBLIC, RANDOM, ADAM = 'node-public-v1', 'node-random-v1', 'node-adam-v1'
 SVM, LINEAR_SVM = 'graph-svm-v2', 'graph-linear-svm-v1'
 OWN = ('--config.eval.feature=logits', "--config.eval.baselines=('random',)")
-MULTI_LABEL = {
-  'classifier': 'one logistic regression (liblinear) for each label, as in DeepWalk and node2vec',
-  'given': 'to each test node as many of its likeliest labels as it has',
-  'splits': 'half of the nodes train, drawn by seed',
-  'metric': 'F1, the mean of labels (macro) and over all of them (micro)',
-}
+MULTI_LABEL = 'multi-label-v1'
 HYPERGRAPHS = ('cora_cocitation', 'cora_coauthorship', 'citeseer_cocitation')
 # The features as the authors of VGAE and SuperGAT take them, rows not divided by their sums; and as
 # those of MVGRL do, with degrees.
@@ -171,7 +166,7 @@ def trained(args, row):
 
 
 def blog_catalog(args, name):
-  """Macro- and micro-F1 at half of the labels, of vectors of the nodes of BlogCatalog."""
+  """Macro- and micro-F1 by the share of training nodes, of vectors of BlogCatalog's nodes."""
   with np.load(args.data / 'blogcatalog_karate.npz', allow_pickle=False) as file:
     count, edges, groups = int(file['blog_n']), file['blog_edges'], file['blog_groups']
   graph = _graph.from_edges(edges.astype(int), count)
@@ -185,12 +180,12 @@ def blog_catalog(args, name):
     else:
       z = node2vec.embed(graph, 128, p=0.25, q=0.25, seed=seed, epochs=args.epochs)
     seconds.append(round(time.perf_counter() - begun, 1))
-    scores.append(probes.multi_label_f1(z, wanted, 0.5, seed=seed))
+    scores.append(probes.run(z, wanted, {}, [MULTI_LABEL], seed=seed))
   return {
     'method': name,
     'data': 'BlogCatalog',
-    'protocol': 'multi-label, half of the labels',
-    'published': {'macro_f1': 25.8} if name == 'node2vec' else None,
+    'protocol': MULTI_LABEL,
+    'published': {f'{MULTI_LABEL}-macro-50': 25.8} if name == 'node2vec' else None,
     'published_in': 'node2vec' if name == 'node2vec' else '',
     'seeds': list(args.seeds),
     'commit': runtime.commit(),
@@ -336,10 +331,10 @@ def run(_):
       'title': 'Graphs, beside the published numbers',
       'versions': runtime.versions(),
       'graph_protocols': {
+        **result.get('graph_protocols', {}),  # those of rows that are older than a name
         **probes.DEFINITIONS,
         'fine-tune-v1': fine_tune.DEFINITION,
         'kmeans-v1': describe('kmeans-v1') | {'clustering': 'k-means of all labelled nodes'},
-        'macro_f1, micro_f1': MULTI_LABEL,
       },
       'rows': [*kept, row],
     }

@@ -692,8 +692,24 @@ def test_probes_find_what_is_there():
   same = np.array([[0, 4], [1, 5]])
   other = np.array([[0, 1], [1, 2]])
   assert probes.link_scores(np.eye(4)[y], same, other) == {'auc': 1.0, 'ap': 1.0}
-  groups = np.eye(4, dtype=bool)[y]
-  assert probes.multi_label_f1(good, groups, 0.5)['micro_f1'] > 0.95
+
+
+def test_nodes_of_several_labels_are_judged_by_share():
+  rng = np.random.default_rng(0)
+  y = np.arange(200) % 4
+  groups = np.eye(4, dtype=bool)[y] | (rng.random((200, 4)) < 0.2)
+  good, bad = groups + 0.1 * rng.normal(size=(200, 4)), rng.normal(size=(200, 4))
+  found = probes.run(good, groups, {}, ['multi-label-v1'], seed=3)
+  names = [f'multi-label-v1-{kind}-{n}' for n in (10, 50, 90) for kind in ('macro', 'micro')]
+  assert list(found) == names and min(found.values()) > 0.95
+  assert max(probes.run(bad, groups, {}, ['multi-label-v1']).values()) < 0.6
+  half = probes.multi_label_f1(bad, groups, 0.5, seed=3)
+  found = probes.run(bad, groups, {}, ['multi-label-v1'], seed=3)
+  assert found['multi-label-v1-macro-50'] == half['macro_f1']
+  assert found['multi-label-v1-micro-50'] == half['micro_f1']
+  assert probes.DEFINITIONS['multi-label-v1']['train_percents'] == [10, 50, 90]
+  with pytest.raises(InputError, match=r'wanted y bool \[N, C\]'):
+    probes.run(good, y, {}, ['multi-label-v1'])
 
 
 def test_features_of_pairs_are_those_of_their_nodes():

@@ -87,3 +87,25 @@ def test_discover_and_dense_read_a_run(compared):
   assert dense['most frequent class everywhere']['miou'] < 0.5
   with pytest.raises(InputError, match='absent.npz: there is no such file'):
     script('dense', f'--workdir={folder / "mae-0"}', '--data=absent.npz', '--name=x')
+
+
+def test_graph_reports_several_labels_by_share(tmp_path):
+  """Of two groups of nodes, some nodes in both; an older row keeps what defines its scores."""
+  rng = np.random.default_rng(0)
+  pairs = rng.integers(30, size=(300, 2))
+  edges = np.concatenate([pairs, 30 + pairs, [[0, 30]]])
+  groups = np.array([[i, int(i >= 30)] for i in range(60)] + [[0, 1], [40, 0]])
+  np.savez(tmp_path / 'blogcatalog_karate.npz', blog_n=60, blog_edges=edges, blog_groups=groups)
+  out = tmp_path / 'graph.json'
+  old = {**OTHER, 'data': 'cora'}
+  out.write_text(json.dumps({'rows': [old], 'graph_protocols': {'older-v1': {'metric': 'any'}}}))
+  words = f'--data={tmp_path}', f'--runs={tmp_path}', f'--out={out}'
+  script('graph', *words, '--only=fastrp:BlogCatalog', '--seeds=0,1')
+  result = json.loads(out.read_text())
+  assert {'older-v1', 'multi-label-v1'} <= result['graph_protocols'].keys()
+  kept, row = result['rows']
+  assert kept == old and row['protocol'] == 'multi-label-v1' and row['seeds'] == [0, 1]
+  assert row['mean'].keys() == {
+    f'multi-label-v1-{kind}-{n}/learned' for kind in ('macro', 'micro') for n in (10, 50, 90)
+  }
+  assert row['mean']['multi-label-v1-micro-90/learned'] > 0.8

@@ -9,6 +9,7 @@ from ssljax.errors import InputError
 PENALTIES = (0.1, 1.0, 10.0, 100.0, 1000.0)  # C of scikit-learn: inverse strengths
 SVM_PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0, 1000.0)
 SPLITS, TRAIN_SHARE, VALIDATION_SHARE, FOLDS, INNER_FOLDS = 20, 0.1, 0.1, 10, 5
+TRAIN_PERCENTS = (10, 50, 90)  # of nodes with several labels
 ADAM_RATE, ADAM_STEPS, ADAM_STARTS, DECAYS = 1e-2, 300, 5, (1e-2, 1e-4, 0.0)
 
 DEFINITIONS = {
@@ -62,6 +63,14 @@ DEFINITIONS = {
     'splits': 'edges that training did not see, and as many random pairs without one',
     'transform': 'none',
     'metric': 'auc: area under the ROC curve, ap: average precision',
+  },
+  'multi-label-v1': {
+    'classifier': 'one logistic regression (liblinear) for each label, as in DeepWalk and node2vec',
+    'given': 'to each test node as many of its likeliest labels as it has',
+    'splits': 'one for each share of training nodes, drawn by seed, all others test',
+    'train_percents': list(TRAIN_PERCENTS),
+    'transform': 'none',
+    'metric': 'macro-N, micro-N: F1, the mean of labels and over all of them, N percent training',
   },
 }
 LABEL_FREE = ('link-v1',)
@@ -210,6 +219,20 @@ def link_v1(x, y, split, *, seed: int = 0) -> dict[str, float]:
   return link_scores(x, split['links'], split['no_links'])
 
 
+def multi_label_v1(x, y, split, *, seed: int = 0) -> dict[str, float]:
+  """`multi_label_f1` of y bool [N, C] with 10, 50 and 90% of the nodes training.
+
+  Raises InputError if y is not that.
+  """
+  if np.ndim(y) != 2 or np.asarray(y).dtype != bool:
+    raise InputError('multi-label-v1 needs nodes with several labels each, wanted y bool [N, C]')
+  found = {}
+  for percent in TRAIN_PERCENTS:
+    scores = multi_label_f1(x, y, percent / 100, seed=seed)
+    found |= {f'{kind}-{percent}': scores[f'{kind}_f1'] for kind in ('macro', 'micro')}
+  return found
+
+
 PROTOCOLS = {
   'node-public-v1': node_public_v1,
   'node-random-v1': node_random_v1,
@@ -218,6 +241,7 @@ PROTOCOLS = {
   'graph-svm-v2': graph_svm_v2,
   'graph-linear-svm-v1': graph_linear_svm_v1,
   'link-v1': link_v1,
+  'multi-label-v1': multi_label_v1,
 }
 
 
