@@ -153,7 +153,10 @@ def page(state):
     '# Methods\n\n'
     f'{len(found)} methods, each one file in `ssljax/methods/`. Made by `scripts/methods_page.py` '
     'from the code and `results/`; errors are those of `results/goldens.json`, the largest over '
-    'all cases, relative, in float64.\n'
+    'all cases, relative, in float64.\n\n'
+    'Not here: SMART (Lu et al. 2024, Temporal generalization estimation in evolving graphs), '
+    'which forecasts the error of a trained network on a graph that grows, and needs graphs over '
+    'time.\n'
   )
   return intro + '\n' + '\n'.join(lines)
 
