@@ -26,7 +26,8 @@ def make(config, *, dtype):
 class Fingerprint(nn.Module):
   """r_a = h_a + sum of neighbours, h_a = relu(r_a H^deg(a)), f += sum_a softmax(h_a W), per layer.
 
-  Duvenaud et al. 2015, algorithm 2; the layer 0 writes into the fingerprint too.
+  Duvenaud et al. 2015, algorithm 2, without their features of bonds; the layer 0 writes into the
+  fingerprint too.
   """
 
   dim: int

@@ -6,6 +6,10 @@
 Abbas & Swoboda 2023, "ClusterFuG: clustering fully connected graphs by multicut". No array [N, N]
 is held: every cluster knows its best partner, and looks for another only when that one has been
 joined to something. The result is that of greedy additive edge contraction on all pairs.
+
+Each look for a partner scans all clusters, exactly: O(N D), so O(N^2 D) for all contractions, and
+more where many clusters lose the same partner. The paper's faster variants, which look in a graph
+of nearest neighbours that is updated lazily, are not here.
 """
 
 import heapq

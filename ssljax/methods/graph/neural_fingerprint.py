@@ -5,7 +5,8 @@
 
 Duvenaud, Maclaurin, Iparraguirre, Bombarell, Hirzel, Aspuru-Guzik, Adams 2015, "Convolutional
 networks on graphs for learning molecular fingerprints". Supervised: what it is here for is the
-encoder, which with large random weights gives fixed fingerprints.
+encoder, which with large random weights gives fixed fingerprints. Features of bonds, which the
+paper adds to those of neighbours, are not here: a batch's edges have none.
 """
 
 import jax
