@@ -20,6 +20,7 @@ from ssljax.embedding._graph import from_edges
 from ssljax.errors import InputError
 from ssljax.evaluators import fine_tune
 from ssljax.evaluators import graphs as probes
+from ssljax.models import graph as graph_models
 from ssljax.models import graph_heads
 from ssljax.models.graph_layers import GAT, GCN
 
@@ -338,6 +339,26 @@ def test_encoders_follow_their_nodes(kind):
   a, b = (encoder.apply(params, state, g, train=False)[0] for g in (first, second))
   np.testing.assert_allclose(b['features'][0, :12], a['features'][0, order], rtol=1e-4, atol=1e-5)
   np.testing.assert_allclose(b['pooled'], a['pooled'], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('kind', graph_models.VARIANTS)
+def test_edges_taken_away_are_not_there(kind):
+  """A view takes edges away by their mask and leaves their ends."""
+  rng = np.random.default_rng(0)
+  x, edges = rng.normal(size=(12, 5)), graphs.tidy(rng.integers(0, 12, (30, 2)))
+  edges = edges[edges[:, 0] < edges[:, 1]]
+  gone = rng.random(len(edges)) < 0.4
+  whole, part = one(edges, 12, x=x), one(edges[~gone], 12, x=x)
+  ends = np.stack([whole['senders'][0], whole['receivers'][0]], 1)
+  lost = (np.sort(ends)[:, None] == edges[gone]).all(-1).any(1)
+  view = {**whole, 'edges': whole['edges'] & ~lost}
+  assert view['edges'].sum() == part['edges'].sum() < whole['edges'].sum()
+  c = models.get_config(kind)
+  c.update(dim=8, heads=2)
+  encoder = models.make(c, dtype=jnp.float32)
+  params, state = encoder.init(small.key(), whole)
+  seen, wanted = (encoder.apply(params, state, g, train=False)[0]['features'] for g in (view, part))
+  np.testing.assert_allclose(seen, wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_gcn_is_its_matrix():

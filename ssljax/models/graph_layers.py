@@ -107,14 +107,17 @@ class GAIN(nn.Module):
 
 
 class SAGE(nn.Module):
-  """Hamilton et al. 2017, mean: y = W1 x + W2 mean of neighbours."""
+  """Hamilton et al. 2017, mean: y = W1 x + W2 mean of neighbours, by the weights of the edges."""
 
   dim: int
 
   @nn.compact
   def __call__(self, x, graph):
-    # Padding edges are at the padding node, so their messages reach nobody that counts.
-    y = ops.aggregate(ops.at_nodes(x, graph['senders']), graph['receivers'], x.shape[1], 'mean')
+    # By the mask: edges that a view took away still have their ends.
+    weights = ops.edge_weights(graph)[..., None].astype(x.dtype)
+    y = ops.aggregate(ops.at_nodes(x, graph['senders']) * weights, graph['receivers'], x.shape[1])
+    degrees = ops.degrees(graph)[..., None]
+    y = y / jnp.where(degrees > 0, degrees, 1).astype(x.dtype)
     own = nn.Dense(self.dim, dtype=x.dtype, name='own')(x)
     return own + nn.Dense(self.dim, use_bias=False, dtype=x.dtype, name='neighbours')(y)
 
