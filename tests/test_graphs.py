@@ -20,6 +20,7 @@ from ssljax.embedding._graph import from_edges
 from ssljax.errors import InputError
 from ssljax.evaluators import fine_tune
 from ssljax.evaluators import graphs as probes
+from ssljax.methods.graph import graphcl
 from ssljax.models import graph as graph_models
 from ssljax.models import graph_heads
 from ssljax.models.graph_layers import GAT, GCN
@@ -559,8 +560,57 @@ def test_supergat_attention_equals_pytorch_geometric(golden):
 # Views.
 
 
-def many():
-  return small.graph_source('graph').collate(np.arange(16))
+def many(room=0):
+  """16 graphs in 8 packs, padded to `room` nodes and edges more than they need."""
+  source = small.graph_source('graph')
+  budget = tuple(n + room for n in source.budget)
+  return dataclasses.replace(source, budget=budget).collate(np.arange(16))
+
+
+VIEWS = graphcl.AUGMENT | {'edges dropped': graph.drop_edges, 'columns': graph.mask_features}
+
+
+@pytest.mark.parametrize('name', VIEWS)
+def test_views_do_not_depend_on_the_padding(name):
+  view = jax.jit(lambda batch: VIEWS[name](small.key(), batch, 0.3))
+  first, more = jax.device_get([view(many()), view(many(64))])
+  nodes, edges = first['nodes'].shape[1], first['edges'].shape[1]
+  assert not more['nodes'][:, nodes:].any() and not more['edges'][:, edges:].any()
+  np.testing.assert_array_equal(more['nodes'][:, :nodes], first['nodes'])
+  np.testing.assert_array_equal(more['x'][:, :nodes], first['x'])
+  np.testing.assert_array_equal(more['edges'][:, :edges], first['edges'])
+  for end in ('senders', 'receivers'):
+    real = first['edges']
+    np.testing.assert_array_equal(more[end][:, :edges][real], first[end][real])
+
+
+def test_walks_that_find_too_little_end_whatever_the_padding():
+  """On a path they go to and fro: four times as many steps as nodes are too few."""
+  path, rngs = np.stack([np.arange(39), np.arange(1, 40)], 1), jax.random.split(small.key(), 4)
+
+  def found(batch):
+    return jax.vmap(lambda rng: graph.walk_subgraph(rng, batch, 0.7)['nodes'][0, :40])(rngs)
+
+  first, more = (found(one(path, 40, room=room)) for room in (0, 64))
+  np.testing.assert_array_equal(first, more)
+  assert 1 < first.sum(1).min() < 28
+
+
+@pytest.mark.parametrize(
+  'kind, options', [('gat', {'attention_drop': 0.3, 'activation': 'rrelu'}), ('metapath', {})]
+)
+def test_noise_does_not_depend_on_the_padding(kind, options):
+  """That of features, of attention and of slopes, in each of several packs."""
+  c = models.get_config(kind)
+  c.update({'dim': 8, 'drop': 0.3, **options})
+  encoder = models.make(c, dtype=jnp.float32)
+  params, state = encoder.init(small.key(), many())
+  first, more = (
+    encoder.apply(params, state, batch, train=True, rng=small.key())[0]['features']
+    for batch in (many(), many(64))
+  )
+  real = many()['nodes']
+  np.testing.assert_allclose(more[:, : real.shape[1]][real], first[real], rtol=1e-4, atol=1e-6)
 
 
 def test_dropped_edges_go_in_both_directions():
@@ -593,17 +643,21 @@ def test_walked_subgraphs_are_connected():
   from scipy.sparse.csgraph import connected_components
 
   batch = many()
-  view = jax.device_get(graph.walk_subgraph(small.key(), batch, 0.5))
+  view, found = jax.device_get(graph.walk_subgraph(small.key(), batch, 0.5)), 0
   for p in range(8):
     for g in range(2):
       mine = np.flatnonzero(view['nodes'][p] & (batch['graph'][p] == g))
       wanted = math.ceil(0.5 * (batch['graph'][p] == g).sum())
       assert 1 <= len(mine) <= wanted
+      found += len(mine) == wanted
       at = np.searchsorted(mine, np.stack([batch['senders'][p], batch['receivers'][p]]))
       real = view['edges'][p] & np.isin(batch['receivers'][p], mine)
       pairs = at[:, real]
       matrix = coo_matrix((np.ones(pairs.shape[1]), pairs), shape=(len(mine),) * 2)
       assert connected_components(matrix)[0] == 1
+  assert found > 8  # of 16
+  two = graph.walk_subgraph(small.key(), batch, 0.5, steps=1)
+  assert (jax.device_get(graph.graph_sizes(two)[0]) <= 2).all()
 
 
 def test_perturbed_edges_stay_in_their_graph():

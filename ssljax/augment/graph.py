@@ -131,8 +131,8 @@ def walk_subgraph(rng, graph, share, restart=0.0, steps=0):
   """The nodes that a random walk from a random node of each graph comes by, `share` of them.
 
   In every step each graph's walk goes to a random neighbour of where it is, or with chance
-  `restart` back to its start. It ends when share x size nodes are found, or after `steps`
-  (0: as many as GraphCL's, as many as there are nodes to find, times 4).
+  `restart` back to its start. It ends when share x size nodes are found, or after `steps` (0: four
+  times as many as there are nodes to find in the graph).
   """
   num_nodes, (sizes, _) = graph['x'].shape[1], graph_sizes(graph)
   wanted = jnp.maximum(jnp.ceil(share * sizes), 1)
@@ -145,9 +145,14 @@ def walk_subgraph(rng, graph, share, restart=0.0, steps=0):
   rows = jnp.arange(len(sizes))[:, None]
   visited = jnp.zeros(graph['nodes'].shape, bool).at[rows, begin].set(True)
 
-  def step(carried, rng):
-    at, visited, found = carried
-    go, back = jax.random.split(rng)
+  limit = steps or 4 * wanted
+
+  def walking(found, i):
+    return (found < wanted) & (i < limit)
+
+  def step(carried):
+    at, visited, found, i = carried
+    go, back = jax.random.split(jax.random.fold_in(rng, i))
     # The neighbour with the largest draw among the edges that leave where a walk stands.
     draw = jnp.where(
       graph['edges'], _per_pack(jax.random.uniform, go, graph, graph['edges'].shape[1]), -1
@@ -163,12 +168,13 @@ def walk_subgraph(rng, graph, share, restart=0.0, steps=0):
       < restart
     )
     at = jnp.where(returns, begin, jnp.where(move < 0, at, move))
-    new = ~visited[rows, at] & (found < wanted)
+    new = ~visited[rows, at] & walking(found, i)
     visited = visited.at[rows, at].max(new)
-    return (at, visited, found + new), None
+    return at, visited, found + new, i + 1
 
-  steps = steps or 4 * max(1, round(share * num_nodes / max(1, sizes.shape[1])))
-  (_, visited, _), _ = jax.lax.scan(
-    step, (begin, visited, jnp.ones_like(sizes)), jax.random.split(rng, steps)
+  # As long as one walk has something to find: each by itself, so that neither padding nor other
+  # graphs change it.
+  carried = jax.lax.while_loop(
+    lambda carried: jnp.any(walking(*carried[2:])), step, (begin, visited, jnp.ones_like(sizes), 0)
   )
-  return keep_nodes(graph, visited)
+  return keep_nodes(graph, carried[1])

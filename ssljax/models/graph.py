@@ -15,6 +15,7 @@ from ssljax.models.graph_layers import (
   INITS,
   SAGE,
   activate,
+  drop_rows,
   norm_nodes,
 )
 from ssljax.net import Net, from_linen
@@ -120,7 +121,7 @@ class GNN(nn.Module):
       last, before = i == self.depth - 1, x
       if weights is not None:
         graph = {**graph, 'weight': weights[..., i]}
-      x = nn.Dropout(self.drop, deterministic=not train)(x)
+      x = drop_rows(nn.Dropout(self.drop, deterministic=not train), x)
       x = self.make_layer(i, last, x, graph, train, pairs, diffusion)
       if pairs is not None and self.layer == 'gat':
         x, found = x

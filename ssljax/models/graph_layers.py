@@ -1,5 +1,7 @@
 """Layers on packs of padded graphs: messages from senders to receivers, see data.graphs."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -177,7 +179,7 @@ class GAT(nn.Module):
     logits = nn.leaky_relu(scores(senders, receivers), 0.2)
     weights = ops.edge_softmax(logits, receivers, real, count)
     # Each by itself, so that what is drawn for an edge does not depend on the padding.
-    drop = nn.Dropout(self.drop, deterministic=not train)
+    drop = functools.partial(drop_rows, nn.Dropout(self.drop, deterministic=not train))
     edges = graph['senders'].shape[1]
     weights = jnp.concatenate([drop(weights[:, :edges]), drop(weights[:, edges:])], 1)
     messages = ops.scale(ops.at_nodes(h, senders), weights.astype(x.dtype))
@@ -190,6 +192,14 @@ class GAT(nn.Module):
     return y, likely(pairs[..., 0], pairs[..., 1])
 
 
+def drop_rows(dropout, x):
+  """`dropout` of x [P, N, ...]; what is drawn for a row does not depend on the padding behind it.
+
+  Draws go row by row, all packs of a row together, and more of them begin as fewer do.
+  """
+  return dropout(x.swapaxes(0, 1)).swapaxes(0, 1)
+
+
 def activate(module, kind, x, name, train):
   """The activation within a module, which gets the parameter `name` if there is one to learn."""
   if kind == 'prelu':
@@ -199,8 +209,9 @@ def activate(module, kind, x, name, train):
     middle = (1 / 8 + 1 / 3) / 2
     if not train or not module.has_rng('dropout'):
       return jnp.where(x >= 0, x, middle * x)
-    slope = jax.random.uniform(module.make_rng('dropout'), x.shape, x.dtype, 1 / 8, 1 / 3)
-    return jnp.where(x >= 0, x, slope * x)
+    shape = x.shape[1], x.shape[0], *x.shape[2:]  # as in `drop_rows`
+    slope = jax.random.uniform(module.make_rng('dropout'), shape, x.dtype, 1 / 8, 1 / 3)
+    return jnp.where(x >= 0, x, slope.swapaxes(0, 1) * x)
   return {
     'relu': nn.relu,
     'elu': nn.elu,

@@ -1,5 +1,6 @@
 """UniGCNII, an encoder of hypergraphs."""
 
+import functools
 import math
 
 import flax.linen as nn
@@ -8,6 +9,7 @@ from ml_collections import ConfigDict
 
 from ssljax import ops
 from ssljax.errors import InputError
+from ssljax.models.graph_layers import drop_rows
 from ssljax.net import Net, from_linen
 
 VARIANTS = {'hypergraph': {}}
@@ -81,11 +83,12 @@ class UniGCNII(nn.Module):
 
   @nn.compact
   def __call__(self, graph, *, train: bool):
-    x = nn.Dropout(self.drop, deterministic=not train)(graph['x'].astype(self.dtype))
+    dropout = functools.partial(nn.Dropout, self.drop, deterministic=not train)
+    x = drop_rows(dropout(), graph['x'].astype(self.dtype))
     x = first = nn.relu(nn.Dense(self.dim, dtype=self.dtype, name='first')(x))
     layers = [first]
     for i in range(1, self.depth + 1):
-      x = nn.Dropout(self.drop, deterministic=not train)(x)
+      x = drop_rows(dropout(), x)
       x = (1 - self.start) * propagate(x, graph) + self.start * first
       own = math.log(self.lamda / i + 1)
       x = (1 - own) * x + own * nn.Dense(

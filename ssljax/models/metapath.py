@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from ssljax import ops
+from ssljax.models.graph_layers import drop_rows
 from ssljax.net import from_linen
 
 VARIANTS = {'metapath': {}}
@@ -57,7 +58,8 @@ class MetaPaths(nn.Module):
 
   @nn.compact
   def __call__(self, graph, *, train: bool):
-    x = nn.Dropout(self.drop, deterministic=not train)(graph['x'].astype(self.dtype))
+    dropout = nn.Dropout(self.drop, deterministic=not train)
+    x = drop_rows(dropout, graph['x'].astype(self.dtype))
     x = nn.elu(nn.Dense(self.dim, dtype=self.dtype, name='project')(x))
     members, of = groups(graph)
     coarse, fine = [], []

@@ -52,8 +52,7 @@ def make(config, nets):
   weigher = graph_heads.edge_mlp(config.projector[-1])
 
   def views(rng, batch):
-    number = min(config.anchors, batch['x'].shape[1])
-    return {**batch, 'anchors': _common.random_pairs(rng, batch, number)[..., 0]}
+    return {**batch, 'anchors': _common.random_pairs(rng, batch, config.anchors)[..., 0]}
 
   def init(rng, batch):
     rngs = jax.random.split(rng, 4)

@@ -78,8 +78,7 @@ def make(config, nets):
     return heads.mlp((config.decoder_hidden, width), norm=None)
 
   def views(rng, batch):
-    number = min(config.anchors, batch['x'].shape[1])
-    return {**batch, 'anchors': _common.random_pairs(rng, batch, number)[..., 0]}
+    return {**batch, 'anchors': _common.random_pairs(rng, batch, config.anchors)[..., 0]}
 
   def init(rng, batch):
     first, second, third = jax.random.split(rng, 3)
