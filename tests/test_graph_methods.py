@@ -179,6 +179,24 @@ def test_pretexts_of_a_path():
   assert (apart[~seen] == 0).all()
 
 
+def test_distances_to_classes_of_uneven_sizes():
+  """25, 1 and 0 labelled nodes of a path: 20 of a class count, whatever others have."""
+  label = np.full(40, -1)
+  label[:25], label[39] = 0, 1
+  path = np.stack([np.arange(39), np.arange(1, 40)], 1)
+  batch = one(path, 40, x=np.ones((40, 1)))
+  padded = np.full(batch['nodes'].shape, -1)
+  padded[0, :40] = label
+  batch = {**batch, 'label': jnp.asarray(padded)}
+  value = _pretexts.distance_to_labelled(None, batch, 3)[1]['value'][0, :40] * _pretexts.REACH
+  far = np.minimum(np.abs(np.subtract.outer(np.arange(40), np.arange(40))), _pretexts.REACH)
+  least, mean, most = np.split(np.asarray(value), 3, 1)
+  one_node, none = far[:, 39], np.full(40, _pretexts.REACH)
+  np.testing.assert_array_equal(least.T, [far[:, :25].min(1), one_node, none])
+  np.testing.assert_allclose(mean.T, [far[:, :20].mean(1), one_node, none], rtol=1e-6)
+  np.testing.assert_array_equal(most.T, [far[:, :20].max(1), one_node, none])
+
+
 def test_rows_of_zeros_have_a_cosine_of_0():
   x = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
   empty = jnp.asarray(x).at[1].set(0)

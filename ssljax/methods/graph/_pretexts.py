@@ -97,7 +97,10 @@ def attribute_mask(rng, graph):
 
 
 def pairwise_similarity(rng, graph):
-  """The cosine of the features of two nodes: a node and a neighbour, or any two."""
+  """The cosine of the features of two nodes: a node and a neighbour, or any two.
+
+  The authors take the most and the least similar pairs of the graph, which needs all N^2 of them.
+  """
   first, second = jax.random.split(rng)
   pairs = _common.random_pairs(first, graph, PAIRS)
   number = jnp.maximum(jnp.sum(graph['edges'], 1), 1)[:, None]
@@ -111,22 +114,26 @@ def pairwise_similarity(rng, graph):
 
 
 def distance_to_labelled(rng, graph, classes):
-  """Least, mean and largest steps to the labelled nodes of each class."""
+  """Least, mean and largest steps to the labelled nodes of each class, REACH if there are none; the
+  last two to the first `_first_labelled` of them."""
   known = graph['label'][:, None] == jnp.arange(classes)[:, None]
   least = distances(graph, known)
-  own = _labelled_rows(graph, classes)
-  far = distances(graph, one_hot_nodes(own, graph['x'].shape[1]).astype(bool))
-  of = jnp.take_along_axis(graph['label'], own, 1)[:, None, :, None] == jnp.arange(classes)
-  count = jnp.maximum(jnp.sum(of, 2), 1)
-  mean = jnp.sum(far[..., None] * of, 2) / count
-  most = jnp.max(jnp.where(of, far[..., None], 0), 2)
+  own, real = _first_labelled(known)
+  packs, count = own.shape[0], known.shape[2]
+  far = distances(graph, one_hot_nodes(own.reshape(packs, -1), count))
+  far, real = far.reshape(packs, count, *own.shape[1:]), real[:, None]
+  number = jnp.sum(real, -1)
+  mean = jnp.sum(jnp.where(real, far, 0), -1) / jnp.maximum(number, 1)
+  most = jnp.max(jnp.where(real, far, 0), -1)
+  mean, most = (jnp.where(number > 0, x, REACH) for x in (mean, most))
   return graph, {'value': jnp.concatenate([least, mean, most], -1) / REACH}
 
 
-def _labelled_rows(graph, classes, each=20):
-  """Places of up to `each` labelled nodes for each class, [P, classes * each]."""
-  order = jnp.argsort(jnp.where(graph['label'] >= 0, 0, 1), axis=1, stable=True)
-  return order[:, : min(classes * each, graph['x'].shape[1])]
+def _first_labelled(known, each=20):
+  """Places of the first `each` nodes of each class in known [P, C, N], and which are some: both
+  [P, C, each]."""
+  order = jnp.argsort(~known, axis=-1, stable=True)[..., :each]
+  return order, jnp.take_along_axis(known, order, -1)
 
 
 def propagated(graph, classes, steps=10, keep=0.1):
