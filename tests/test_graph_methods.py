@@ -308,6 +308,27 @@ def test_supergat_sums_the_losses_of_its_layers():
   np.testing.assert_allclose(value, labels + weight * 3 * np.log(2), rtol=1e-3)
 
 
+def test_scgc_finds_by_influence_among_all():
+  """The contrast restated: influence is in the numerator alone."""
+  program = changed('scgc', small.graph_source('node'), reconstruct=False, cluster_start=1.0)
+  batch = probing.place(small.rows(program.method, source=program.source), program.source, program)
+  views, state = program.method.views(small.key(), batch), program.init(small.key())
+  value, _ = program.method.loss(state.params, state.state, views, small.key(), 0)
+  z = np.asarray(program.embed(state.params, state.state, batch)['features'])[:90]
+  anchors = np.asarray(views['anchors'])[0]
+  matrix = np.eye(90)
+  edges = program.source.edges
+  matrix[edges[:, 0], edges[:, 1]] = 1
+  walk = matrix / matrix.sum(1, keepdims=True)
+  reach = (walk + walk @ walk)[anchors] / 2
+  s, terms = np.exp(z[anchors] @ z.T / 0.5), []
+  for row, i in enumerate(anchors):
+    others = np.arange(90) != i
+    if reach[row, others].any():
+      terms.append(np.log(s[row, others].sum() / (reach[row, others] * s[row, others]).sum()))
+  np.testing.assert_allclose(value, np.mean(terms), rtol=1e-5)
+
+
 def test_bandwidths_of_each_layer():
   """Drawn apart; those of the edges into a node sum to 1."""
   _, _, views = views_of('bandana')

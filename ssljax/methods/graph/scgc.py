@@ -1,13 +1,16 @@
 """SCGC: clusters of a graph's nodes by an MLP, which finds near those that influence each other.
 
-    z = encoder(x), no messages are passed; influence of node j on i = sum over r <= R of A^r, rows
-      of A normalised
-    loss = losses.weighted_info_nce(z of some nodes, z of all; influence, the rest)
+    z = encoder(x), no messages are passed; influence g_ij of node j on i = sum over r <= R of A^r,
+      rows of A normalised
+    loss = mean over some nodes i of -log( sum_{j != i} g_ij s_ij / sum_{j != i} s_ij ), with
+      s_ij = exp(cos(z_i, z_j) / T)
       + weight * squared error of decoder(z) against x
       + cluster_weight * losses.cluster_sharpening(z, centroids), from `cluster_start` on
     centroids follow z by one step of k-means a step; features z at length one
 
-Kulatilleke, Portmann, Chandra 2022, "SCGC: self-supervised contrastive graph clustering".
+Kulatilleke, Portmann, Chandra 2022, "SCGC: self-supervised contrastive graph clustering". The
+contrast is that of the authors' code, where influence weighs what is found and not what it is found
+among.
 `reconstruct=False` is SCGC*, without the reconstruction. Influence is propagated from the sampled
 nodes along edges, so no N x N array is held: memory is [anchors, N].
 """
@@ -97,14 +100,16 @@ def make(config, nets):
     z = ops.l2_normalize(outputs['features'].astype(jnp.float32))
     positive = influence(batch, batch['anchors'], config.hops)
     own = batch['anchors'][..., None] == jnp.arange(z.shape[1])
-    negative = batch['nodes'][:, None] & (positive == 0) & ~own
+    positive = positive * ~own
+    # What is left of a weight of 1 for each: the two together are what a node is found among.
+    negative = (batch['nodes'][:, None] & ~own) - positive
     value = losses.weighted_info_nce(
       _common.flat(ops.at_nodes(z, batch['anchors'])),
       _common.flat(z),
-      _common.flat(positive * ~own),
-      _common.flat(negative).astype(jnp.float32),
+      _common.flat(positive),
+      _common.flat(negative),
       temperature=config.temperature,
-      where=_common.flat(jnp.any((positive > 0) & ~own, -1)),
+      where=_common.flat(jnp.any(positive > 0, -1)),
     )
     where, rows = _common.flat(batch['nodes']), _common.flat(z)
     if config.reconstruct:
