@@ -13,7 +13,7 @@ from ssljax import config, data, losses, methods, models, probing, program, shar
 from ssljax.data import graph as graph_files
 from ssljax.data import pipeline
 from ssljax.methods.graph import _pretexts, hypeboy
-from ssljax.models import graph_heads
+from ssljax.models import graph_heads, heads
 
 ON_GRAPHS = [n for n, modality in methods.available().items() if modality == 'graph']
 
@@ -327,6 +327,39 @@ def test_scgc_finds_by_influence_among_all():
     if reach[row, others].any():
       terms.append(np.log(s[row, others].sum() / (reach[row, others] * s[row, others]).sum()))
   np.testing.assert_allclose(value, np.mean(terms), rtol=1e-5)
+
+
+def test_meow_pulls_nodes_to_their_prototypes():
+  """Restated; AdaMEOW, of the same parameters but for its MLP, has none of it."""
+  c, source = small.small_config('meow'), small.graph_source('node')
+
+  def run(**fields):
+    program = changed('meow', source, encoder__drop=0.0, **fields)
+    batch = probing.place(small.rows(program.method, source=source), source, program)
+    views, state = program.method.views(small.key(), batch), program.init(small.key())
+    value, (made, _) = jax.jit(program.method.loss)(
+      state.params, state.state, views, small.key(), 0
+    )
+    return value, made['centroids'], state.params, batch
+
+  plain, centroids, params, batch = run(prototype_weight=0.0)
+  pulled = run(prototype_weight=2.0)[0] - plain
+  outputs, _ = models.make(c.encoder, dtype=jnp.float32).apply(
+    params['encoder'], {}, batch, train=False
+  )
+  projector = heads.mlp(c.method.projector, norm=None, activation=jax.nn.elu)
+  coarse, fine = (
+    np.asarray(projector.apply(params['projector'], {}, outputs[n], train=False)[0])[0, :90]
+    for n in ('coarse', 'fine')
+  )
+  fine, wanted = fine / np.linalg.norm(fine, axis=1, keepdims=True), []
+  for kept in map(np.asarray, centroids.values()):
+    own = (coarse @ kept.T).argmax(1)
+    chance = np.exp(fine @ kept.T / c.method.temperature)
+    wanted.append(-np.log(chance[np.arange(90), own] / chance.sum(1)).mean())
+  np.testing.assert_allclose(pulled, 2 * np.mean(wanted), rtol=1e-4)
+  adaptive = [run(prototype_weight=w, adaptive=True)[0] for w in (0.0, 2.0)]
+  assert adaptive[0] == adaptive[1]
 
 
 def test_bandwidths_of_each_layer():

@@ -197,7 +197,7 @@ def weighted_info_nce(queries, keys, positive, negative, *, temperature=0.5, whe
   Raises:
     InputError: shapes do not fit or temperature is not positive.
 
-  References: MEOW (https://arxiv.org/abs/2208.13382), equation 7; SCGC
+  References: MEOW (https://arxiv.org/abs/2212.13847), equation 7; SCGC
   (https://arxiv.org/abs/2204.12656), equation 5.
   """
   check_shape('queries', queries, ('N', 'D'))
