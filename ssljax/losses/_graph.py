@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from ssljax.errors import InputError
 from ssljax.losses._contrastive import check_positive, unit, view_logits
 from ssljax.losses._logsumexp import EXCLUDED, over_others
 from ssljax.ops import as_float, check_shape, masked_mean
@@ -13,6 +14,11 @@ from ssljax.ops import as_float, check_shape, masked_mean
 
 def _dots(q, k):
   return jnp.einsum('id,jd->ij', q, k, precision=lax.Precision.HIGHEST)
+
+
+def _check_several(name, graphs):
+  if len(graphs) < 2:
+    raise InputError(f'{name} has {len(graphs)} graph, wanted at least 2 to tell apart')
 
 
 def grace(z1, z2, *, temperature=0.5, where=None, chunk_size=None):
@@ -70,13 +76,14 @@ def graphcl(z1, z2, *, temperature=0.2, where=None):
     A scalar.
 
   Raises:
-    InputError: shapes do not fit or temperature is not positive.
+    InputError: shapes do not fit, there are fewer than two graphs, or temperature is not positive.
 
   Reference: GraphCL (https://arxiv.org/abs/2010.13902), Section 3.2, equation 3. Equals
   `simclr.loss_cal` of the authors' `unsupervised_TU`.
   """
   check_shape('z1', z1, ('N', 'D'))
   check_shape('z2', z2, z1.shape)
+  _check_several('z1', z1)
   check_positive(temperature=temperature)
   u, v = unit(as_float(z1), temperature), unit(as_float(z2), temperature)
   ids, scores = jnp.arange(len(u)), None
@@ -136,7 +143,7 @@ def local_global(nodes, graphs, graph_of_node, *, where=None):
     A scalar.
 
   Raises:
-    InputError: shapes do not fit.
+    InputError: shapes do not fit, or there are fewer than two graphs.
 
   Reference: InfoGraph (https://arxiv.org/abs/1908.01000), equation 3, and MVGRL
   (https://arxiv.org/abs/2006.05582). Equals `local_global_loss_` of the authors' codes, measure
@@ -144,6 +151,7 @@ def local_global(nodes, graphs, graph_of_node, *, where=None):
   """
   check_shape('nodes', nodes, ('N', 'D'))
   check_shape('graphs', graphs, ('G', nodes.shape[1]))
+  _check_several('graphs', graphs)
   scores = _dots(as_float(nodes), as_float(graphs))
   own = (graph_of_node[:, None] == jnp.arange(len(graphs))).astype(scores.dtype)
   rows = jnp.ones(len(nodes), scores.dtype) if where is None else where.astype(scores.dtype)
@@ -166,12 +174,13 @@ def global_global(first, second):
     A scalar.
 
   Raises:
-    InputError: shapes do not fit.
+    InputError: shapes do not fit, or there are fewer than two graphs.
 
   Reference: MVGRL's code (https://arxiv.org/abs/2006.05582), `global_global_loss_`, measure JSD.
   """
   check_shape('first', first, ('G', 'D'))
   check_shape('second', second, first.shape)
+  _check_several('first', first)
   scores = _dots(as_float(first), as_float(second))
   gain, cost = _jsd(scores, jnp.eye(len(first), dtype=scores.dtype))
   return cost / (len(first) * (len(first) - 1)) - gain / len(first)
