@@ -11,7 +11,7 @@ from test_graphs import PATH, one
 
 from ssljax import config, data, losses, methods, models, probing, program, sharding
 from ssljax.data import graph as graph_files
-from ssljax.data import pipeline
+from ssljax.data import neighbours, pipeline
 from ssljax.methods.graph import _pretexts, hypeboy
 from ssljax.models import graph_heads, heads
 
@@ -138,6 +138,17 @@ def test_options_train(option):
   _, still = taken(name, source, **fields)
   # A decoder's attention of receivers is of codes of 0; a plain autoencoder has no spread.
   assert not [p for p in still if 'att_r' not in p and 'log_std' not in p]
+
+
+def test_gcc_on_neighbours():
+  """Every pack of sampled neighbours has roots of its own, and each of its nodes an embedding."""
+  source = neighbours.NeighbourSource(small.graph_source('node'), (3, 2), packs=2)
+  _, still = taken('gcc', source, roots=8)
+  assert not still
+  program = changed('gcc', source, roots=8)
+  batch = probing.place(small.rows(program.method, source=program.source), program.source, program)
+  views = program.method.views(small.key(), batch)['views']
+  assert [v['nodes'].shape[0] for v in views] == [16, 16] and views[0]['nodes'].any(1).all()
 
 
 @pytest.mark.parametrize('task', [*_pretexts.TASKS, *_pretexts.LABELLED_TASKS])

@@ -692,6 +692,13 @@ def test_centrality():
   assert abs(rates[0][inner].mean() - 0.3) < 1e-5 and rates.max() <= 0.7
 
 
+def test_other_reductions_and_centralities_are_refused():
+  with pytest.raises(InputError, match="reduce is 'prod', wanted 'sum', 'mean' or 'max'"):
+    ops.readout(one()['x'], one(), 'prod')
+  with pytest.raises(InputError, match="centrality is 'katz', wanted one of degree"):
+    centrality.nodes(one(), 'katz')
+
+
 # Walks.
 
 

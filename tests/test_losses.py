@@ -460,6 +460,7 @@ WRONG = [
     lambda: losses.mae(np.zeros((1, 4, 12)), np.zeros((1, 4, 4, 3)), np.ones((1, 3)), patch_size=2),
     r'mask has shape \(1, 3\), wanted \(1, 4\)',
   ),
+  (lambda: losses.hypeboy(Z, Z, np.arange(4), reduce='max'), "reduce is 'max', wanted 'sum'"),
   (lambda: losses.graphcl(Z[:1], Z[:1]), 'z1 has 1 graph, wanted at least 2'),
   (lambda: losses.local_global(Z, Z[:1], np.zeros(4, int)), 'graphs has 1 graph, wanted'),
   (lambda: losses.global_global(Z[:1], Z[:1]), 'first has 1 graph, wanted at least 2'),

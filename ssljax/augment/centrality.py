@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from ssljax import ops
+from ssljax.errors import InputError
 
 KINDS = ('degree', 'pagerank', 'eigenvector')
 
@@ -11,10 +12,10 @@ KINDS = ('degree', 'pagerank', 'eigenvector')
 def nodes(graph, kind='degree', steps=20):
   """Centrality [P, N] of nodes: degrees, PageRank (damping 0.85) or the leading eigenvector.
 
-  The last two by so many power iterations. Raises ValueError for another kind.
+  The last two by so many power iterations. Raises InputError for another kind.
   """
   if kind not in KINDS:
-    raise ValueError(f'centrality is {kind!r}, wanted one of {", ".join(KINDS)}')
+    raise InputError(f'centrality is {kind!r}, wanted one of {", ".join(KINDS)}')
   degree, count = ops.degrees(graph), graph['x'].shape[1]
   if kind == 'degree':
     return degree

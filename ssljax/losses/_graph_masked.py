@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from ssljax.errors import InputError
 from ssljax.ops import as_float, check_shape, masked_mean
 
 
@@ -131,7 +132,7 @@ def hypeboy(queries, keys, node, *, where=None, keys_where=None, reduce='sum'):
   check_shape('keys', keys, ('N', queries.shape[1]))
   check_shape('node', node, (len(queries),))
   if reduce not in ('sum', 'mean'):
-    raise ValueError(f"reduce is {reduce!r}, wanted 'sum' or 'mean'")
+    raise InputError(f"reduce is {reduce!r}, wanted 'sum' or 'mean'")
   q, k = _direction(queries), _direction(keys)
   scores = jnp.einsum('md,nd->mn', q, k, precision=lax.Precision.HIGHEST)
   if keys_where is not None:

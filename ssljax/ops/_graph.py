@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from ssljax.errors import InputError
 from ssljax.ops._check import as_float
 
 
@@ -23,6 +24,8 @@ def aggregate(messages, receivers, num_nodes, reduce='sum'):
 
   reduce: 'sum', 'mean' or 'max' (0 where nothing arrives). Entries whose receiver is num_nodes or
   more are dropped.
+
+  Raises InputError on another reduce.
   """
 
   def one(messages, receivers):
@@ -36,7 +39,7 @@ def aggregate(messages, receivers, num_nodes, reduce='sum'):
     return total / jnp.maximum(count, 1).reshape(-1, *(1,) * (messages.ndim - 1))
 
   if reduce not in ('sum', 'mean', 'max'):
-    raise ValueError(f"reduce is {reduce!r}, wanted 'sum', 'mean' or 'max'")
+    raise InputError(f"reduce is {reduce!r}, wanted 'sum', 'mean' or 'max'")
   return jax.vmap(one)(messages, receivers)
 
 

@@ -54,26 +54,26 @@ def make(config, nets):
   encoder = nets['encoder']
 
   def subgraphs(rng, batch, roots):
-    """Around each root [R] of the one graph a pack of its own, as the encoder takes it."""
+    """Around each of the roots [P, R] a pack of its own, [P R, ...], as the encoder takes it."""
     starts, count = ops.row_starts(batch), config.nodes
-    paths = ops.walks(rng, batch, roots[None], config.walk, config.restart)
-    nodes, number = (x[0] for x in ops.distinct(paths, count))
-    real = jnp.arange(count) < number[:, None]
-    first, second = jnp.broadcast_arrays(nodes[:, :, None], nodes[:, None, :])
-    joined = ops.are_joined(batch, starts, first[None], second[None])[0]
+    paths = ops.walks(rng, batch, roots, config.walk, config.restart)
+    nodes, number = ops.distinct(paths, count)
+    first, second = jnp.broadcast_arrays(nodes[..., :, None], nodes[..., None, :])
+    joined = _common.flat(ops.are_joined(batch, starts, first, second))
+    real = jnp.arange(count) < number.reshape(-1, 1)
     joined &= real[:, :, None] & real[:, None, :]
     x = anonymous(joined, real)
     places = jnp.arange(count)
     ends = jnp.broadcast_arrays(places[:, None], places[None])
-    ends = [jnp.broadcast_to(e.reshape(-1), (len(roots), count * count)) for e in ends]
+    ends = [jnp.broadcast_to(e.reshape(-1), (len(real), count * count)) for e in ends]
     return {
       'x': x,
       'nodes': real,
       'graph': jnp.where(real, 0, 1),
       'senders': ends[1],
       'receivers': ends[0],
-      'edges': joined.reshape(len(roots), -1),
-      'index': jnp.zeros((len(roots), 1), jnp.int32),
+      'edges': joined.reshape(len(real), -1),
+      'index': jnp.zeros((len(real), 1), jnp.int32),
     }
 
   def anonymous(joined, real):
@@ -93,7 +93,7 @@ def make(config, nets):
 
   def views(rng, batch):
     root_rng, *rngs = jax.random.split(rng, 3)
-    roots = _common.random_pairs(root_rng, batch, config.roots)[0, :, 0]
+    roots = _common.random_pairs(root_rng, batch, config.roots)[..., 0]
     return {**batch, 'views': tuple(subgraphs(r, batch, roots) for r in rngs)}
 
   def init(rng, batch):
@@ -126,16 +126,17 @@ def make(config, nets):
 
   def embed(params, state, batch):
     """Of every node the subgraph that one walk, always the same, finds around it."""
-    count = batch['x'].shape[1]
+    packs, count = batch['nodes'].shape
     size = min(64, count)
     roots = jnp.arange(-(-count // size) * size).reshape(-1, size) % count
 
     def some(roots):
-      made = subgraphs(jax.random.key(0), batch, roots)
+      made = subgraphs(jax.random.key(0), batch, jnp.broadcast_to(roots, (packs, size)))
       outputs, _ = encoder.apply(params['encoder'], state['stats']['encoder'], made, train=False)
-      return outputs['pooled'][:, 0].astype(jnp.float32)
+      return outputs['pooled'].reshape(packs, size, -1).astype(jnp.float32)
 
-    found = jax.lax.map(some, roots).reshape(-1, state['queue'].shape[1])[:count]
+    found = jax.lax.map(some, roots).swapaxes(0, 1)  # [P, parts, size, D]
+    found = _common.flat(found.reshape(packs, -1, found.shape[-1])[:, :count])
     return {'features': ops.l2_normalize(found)}
 
   return Method(init=init, views=views, loss=loss, update=update, embed=embed)
