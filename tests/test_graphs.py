@@ -362,6 +362,44 @@ def test_edges_taken_away_are_not_there(kind):
   np.testing.assert_allclose(seen, wanted, rtol=1e-5, atol=1e-6)
 
 
+def test_sage_is_its_matrix():
+  """A mean of neighbours by the weights of their edges; 0 for a node without any."""
+  x = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+  batch = one(PATH[:3], x=x)
+  weights = np.random.default_rng(1).random((*batch['edges'].shape, 1)).astype(np.float32)
+  c = models.get_config('sage')
+  c.update(dim=4, depth=1, activation='none')
+  encoder = models.make(c, dtype=jnp.float32)
+  params, state = encoder.init(small.key(), batch)
+  matrix, real = np.zeros((5, 5)), batch['edges'][0]
+  ends = (batch['receivers'][0][real], batch['senders'][0][real])
+  matrix[ends] = weights[0, real, 0]
+  mean = matrix / np.maximum(matrix.sum(1, keepdims=True), 1e-9) @ x
+  own, others = (params['layer_0'][name] for name in ('own', 'neighbours'))
+  wanted = x @ own['kernel'] + own['bias'] + mean @ others['kernel']
+  seen = encoder.apply(params, state, batch, train=False, weights=weights)[0]['features'][0, :5]
+  np.testing.assert_allclose(seen, wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+  'kind, option, value',
+  [
+    ('gat', 'weights', np.ones((1, 64, 2))),
+    ('supergat', 'diffusion', (3, 0.2)),
+    ('gain', 'weights', np.ones((1, 64, 2))),
+    ('sage', 'diffusion', (3, 0.2)),
+    ('gcn', 'pairs', np.zeros((1, 4, 2), int)),
+  ],
+)
+def test_options_that_layers_do_not_use_are_refused(kind, option, value):
+  encoder, batch = models.make(models.get_config(kind), dtype=jnp.float32), one()
+  layer = graph_models.VARIANTS[kind]['layer']
+  with pytest.raises(
+    InputError, match=f"encoder.layer is '{layer}', which takes no {option}, want"
+  ):
+    jax.eval_shape(lambda rng: encoder.init(rng, batch, **{option: value}), small.key())
+
+
 def test_gcn_is_its_matrix():
   rng = np.random.default_rng(0)
   x = rng.normal(size=(5, 3)).astype(np.float32)

@@ -39,6 +39,9 @@ CHOICES = {
   'kernel_init': tuple(INITS),
 }
 
+# Which layers use what `apply` may be given besides the graph.
+USED_BY = {'pairs': ('gat',), 'weights': ('gcn', 'gin', 'sage'), 'diffusion': ('gcn',)}
+
 
 def get_config(name):
   """The options of an encoder with their defaults."""
@@ -73,10 +76,10 @@ def make(config, *, dtype) -> Net:
   [P, N, d], and with `pairs` 'pairs': logits of each layer}.
 
   `apply` takes `pairs`, int [P, M, 2] (sender, receiver), of which a GAT also says what speaks for
-  an edge; `weights` [P, E, depth], those of the edges in each layer; and `diffusion` (steps,
-  teleport), with which a GCN works on the graph's personalised PageRank.
+  an edge; `weights` [P, E, depth], those of the edges in each layer of a GCN, GIN or GraphSAGE;
+  and `diffusion` (steps, teleport), with which a GCN works on the graph's personalised PageRank.
 
-  Raises InputError on an option that cannot be.
+  Raises InputError on an option that cannot be, and `apply` on one that the layers do not use.
   """
   for field, choices in CHOICES.items():
     if config[field] not in choices:
@@ -116,6 +119,12 @@ class GNN(nn.Module):
 
   @nn.compact
   def __call__(self, graph, *, train: bool, pairs=None, weights=None, diffusion=(0, 0.0)):
+    given = {'pairs': pairs is not None, 'weights': weights is not None, 'diffusion': diffusion[0]}
+    for option, users in USED_BY.items():
+      if given[option] and self.layer not in users:
+        raise InputError(
+          f'encoder.layer is {self.layer!r}, which takes no {option}, wanted {" or ".join(users)}'
+        )
     x, layers, logits = graph['x'].astype(self.dtype), [], []
     for i in range(self.depth):
       last, before = i == self.depth - 1, x
