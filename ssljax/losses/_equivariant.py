@@ -39,7 +39,8 @@ def care(
     The scalar loss of the global batch.
 
   Raises:
-    InputError: a shape does not fit; equiv_splits does not divide the batch.
+    InputError: a shape does not fit; temperature or chunk_size is not positive; equiv_splits does
+      not divide the batch.
 
   Reference: CARE (https://arxiv.org/abs/2306.13924). Equals `infoNCE` plus weight times
   `equivariance_loss` of the authors' code, which sums over the others of a part where the paper

@@ -69,7 +69,17 @@ def nce_normalizer(
   """Z of `nce`: as given, or if that is negative N times the mean of exp(z_i . w_j / T).
 
   So it is estimated from the first batch and kept: give -1 at first and the result ever after. The
-  mean is over all candidates, noise or not, and has no gradient. Arguments as of `nce`.
+  mean is over all candidates, noise or not.
+
+  Args:
+    z, bank, candidates, temperature, chunk_size, axis_name: as of `nce`.
+    normalizer: Z of the step before, a scalar; negative for none yet.
+
+  Returns:
+    Z, a scalar without a gradient.
+
+  Raises:
+    InputError: a shape does not fit; temperature or chunk_size is not positive.
 
   Reference: Wu et al. (https://arxiv.org/abs/1805.01978), Section 3.2, equation 8, as `NCEFunction`
   of the authors' code does it.

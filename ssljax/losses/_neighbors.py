@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jax import lax
 
-from ssljax.losses._contrastive import info_nce
+from ssljax.losses._contrastive import check_positive, info_nce
 from ssljax.losses._redundancy import batch_mean, off_diagonal
 from ssljax.ops import as_float, check_shape, l2_normalize, nearest
 
@@ -86,6 +86,8 @@ def all4one(
   others = {'p': p, 'centroids': centroids, 'shifted': shifted, 'targets': targets}
   for name, array in {**others, 'neighbors': neighbors}.items():
     check_shape(name, array, z.shape)
+
+  check_positive(centroid_temperature=centroid_temperature)
 
   def contrast(a, b, t):
     options = {'temperature': t, 'chunk_size': chunk_size, 'axis_name': axis_name}
