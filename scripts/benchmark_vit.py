@@ -112,7 +112,12 @@ def mae_step(batch=16, repeat=3):
   }
 
 
-SHARDED = {'dinov2_vit_large': ('dinov2', 224), 'dinov3_vit_7b': ('dinov3', 256)}
+# Name -> method, preset and image size, of the largest there are.
+VITS = {
+  'dinov2_vit_large': ('dinov2', 'imagenet', 224),
+  'dinov3_vit_7b': ('dinov3', 'imagenet', 256),
+}
+SEER = {'regnety_256gf': ('swav', 'seer', 224), 'regnety_10b': ('swav', 'seer_10b', 224)}
 FIGURES = """
 import json, sys
 from absl import flags
@@ -125,34 +130,46 @@ print(json.dumps(dry_run.figures(values.config)))
 """
 
 
-def sharded(devices=256, images=4096):
-  """The largest presets on a mesh, compiled and not run."""
+def dry_runs(presets, *flags, devices=256, images=16384):
+  """Bytes and FLOPs on each of so many devices (fsdp) in bf16, compiled and not run."""
   found = {}
   with tempfile.TemporaryDirectory() as folder:
     path = pathlib.Path(folder) / 'images.npz'
     np.savez(path, train_x=np.zeros((images, 8, 8, 3), np.uint8))
-    for name, (method, size) in SHARDED.items():
+    for name, (method, preset, size) in presets.items():
       done = subprocess.run(
         [
           sys.executable, '-c', FIGURES,
-          f'--config=configs/default.py:{method},npz,preset=imagenet',
+          f'--config=configs/default.py:{method},npz,preset={preset}',
           f'--config.data.path={path}', f'--config.data.image_size={size}',
           '--config.data.resident=no', f'--config.mesh.fsdp={devices}',
-          '--config.compute_dtype=bfloat16', '--config.encoder.scan=True',
-          '--config.encoder.remat=True',
+          '--config.compute_dtype=bfloat16', *flags,
         ],
         check=True, cwd=ROOT, capture_output=True, text=True,
       )  # fmt: skip
       figures = json.loads(done.stdout.splitlines()[-1])
       for field in ('parameters', 'total_bytes', 'step_temporary_bytes', 'flops_per_step'):
         found[f'{name}_{field}'] = figures[field]
+  wanted = ', '.join(f'{name}_total_bytes < {80 * 2**30}' for name in presets)
+  return found | {'wanted': wanted}
+
+
+def sharded():
+  """The largest vision transformers on a mesh."""
   return {
-    'what': 'the presets imagenet of DINOv2 (ViT-L/14) and DINOv3 (ViT-7B/16) split over '
-    f'{devices} devices (fsdp), bf16, blocks in a scan and recomputed: bytes and FLOPs of each',
-    **found,
-    'wanted': f'dinov2_vit_large_total_bytes < {80 * 2**30}, '
-    f'dinov3_vit_7b_total_bytes < {80 * 2**30}',
+    'what': 'the presets imagenet of DINOv2 (ViT-L/14) and DINOv3 (ViT-7B/16) split over 256 '
+    'devices (fsdp), bf16, blocks in a scan and recomputed: bytes and FLOPs of each',
+    **dry_runs(VITS, '--config.encoder.scan=True', '--config.encoder.remat=True'),
   }
 
 
-PARTS = {f.__name__: f for f in (vit_small, mae_step, sharded)}
+def seer():
+  """The largest convolutional networks on a mesh."""
+  return {
+    'what': 'the presets seer (RegNetY-256GF) and seer_10b of SwAV split over 256 devices (fsdp), '
+    'bf16, blocks recomputed: bytes and FLOPs of each',
+    **dry_runs(SEER),
+  }
+
+
+PARTS = {f.__name__: f for f in (vit_small, mae_step, sharded, seer)}
