@@ -48,7 +48,8 @@ def _rates(weight, real, rate, threshold):
 def edge_rates(graph, scores, rate, threshold):
   """Chances [P, E] of an edge to go, less for those between central nodes, `rate` on average.
 
-  Both directions have one chance, by the mean of their logs (the authors' code: by the receiver's).
+  Both directions have one chance, by the mean log of the ends' scores (in the authors' code each
+  its own, by the receiver's).
   """
   ends = [jnp.log(ops.at_nodes(scores, graph[n]) + 1e-8) for n in ('senders', 'receivers')]
   return _rates((ends[0] + ends[1]) / 2, graph['edges'], rate, threshold)

@@ -6,8 +6,9 @@
       random nodes not
 
 Gharaee, Kowshik, Stromann, Felsberg 2021, "Graph representation learning for road type
-classification". The unsupervised mode; its aggregation is encoder 'gain', GIN with attention. Any
-graph will do.
+classification". Its aggregation is encoder 'gain', GIN with attention. Any graph will do. This is
+the unsupervised mode; the supervised one, with a loss of road types, is absent. Embeddings are of
+the graph as it is, each node hearing all its neighbours and no far nodes, which training draws.
 """
 
 import jax

@@ -1,11 +1,13 @@
 """GCA: GRACE whose views spare edges and features that matter.
 
-    w of an edge = log centrality of the node it goes to, w of a feature = log of the sum over nodes
-      of centrality |x|;  p = min(rate (w_max - w) / (w_max - w_mean), threshold)
+    w of an edge = mean log centrality of its ends, w of a feature = log of the sum over nodes of
+      centrality |x|;  p = min(rate (w_max - w) / (w_max - w_mean), threshold)
     loss = losses.grace of two such views
 
 Zhu, Xu, Yu, Liu, Wu, Wang 2021, "Graph contrastive learning with adaptive augmentation". Follows
-the authors' code. The centrality is the degree, PageRank, or the eigenvector's.
+the authors' code, but for edges: there each direction of an edge has a chance by the node that it
+goes to and is drawn by itself, here both have one, as an undirected edge in the paper, which takes
+the log of the mean. The centrality is the degree, PageRank, or the eigenvector's.
 """
 
 import functools

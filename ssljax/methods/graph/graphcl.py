@@ -4,8 +4,11 @@
     z = projector(sum of nodes of encoder(view)), loss = losses.graphcl(z1, z2)
 
 You, Chen, Sui, Chen, Wang, Shen 2020, "Graph contrastive learning with augmentations". Follows the
-authors' `unsupervised_TU`: the first view is the graph itself, the positive is not in the
-denominator. `augment` names the views that may be drawn, one for each batch.
+authors' `unsupervised_TU` in its settings, in the first view, which is the graph itself, and in the
+loss, whose positive is not in the denominator. The other views are the paper's, of 20%: the code
+drops a tenth of the nodes or edges, adds self-loops and no edges, keeps 20% of the nodes in a
+subgraph, and gives a tenth of the nodes features of N(0.5, 0.5) in place of masked ones. `augment`
+names the views that may be drawn, one for each batch; the code draws one for each graph.
 """
 
 import jax
@@ -32,7 +35,8 @@ AUGMENT = {
 
 
 def get_config(preset='graphs'):
-  """'graphs': the authors' code for TU data sets; 'tiny' is for a few hundred small graphs."""
+  """'graphs': the authors' code for TU data sets, but for the views; 'tiny' is for a few hundred
+  small graphs."""
   method = dict(augment=('nodes', 'subgraph', 'edges', 'features'), rate=0.2, temperature=0.2)
   gin = dict(name='gin', jump='concat', dim=32)
   return ConfigDict(
