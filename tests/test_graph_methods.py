@@ -374,8 +374,13 @@ def test_meow_pulls_nodes_to_their_prototypes():
 
 
 def test_bandwidths_of_each_layer():
-  """Drawn apart; those of the edges into a node sum to 1."""
-  _, _, views = views_of('bandana')
+  """Drawn apart; those of the edges into a node sum to 1. Embeddings are at length one."""
+  made, state, views = views_of('bandana')
+  features = np.asarray(made.embed(state.params, state.state, small.seen(made))['features'])[:90]
+  assert features.shape[1] == 64  # two layers side by side
+  length = np.linalg.norm(features, axis=1)
+  np.testing.assert_allclose(length[length > 0], 1, rtol=1e-5)
+  assert length.any()
   bandwidth, receivers, real = (
     np.asarray(views[n])[0] for n in ('bandwidth', 'receivers', 'edges')
   )

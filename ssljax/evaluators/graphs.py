@@ -1,5 +1,6 @@
 """Probes of nodes, graphs and pairs of nodes, as the papers on graphs do them."""
 
+import functools
 import warnings
 
 import numpy as np
@@ -10,7 +11,20 @@ PENALTIES = (0.1, 1.0, 10.0, 100.0, 1000.0)  # C of scikit-learn: inverse streng
 SVM_PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0, 1000.0)
 SPLITS, TRAIN_SHARE, VALIDATION_SHARE, FOLDS, INNER_FOLDS = 20, 0.1, 0.1, 10, 5
 TRAIN_PERCENTS = (10, 50, 90)  # of nodes with several labels
-ADAM_RATE, ADAM_STEPS, ADAM_STARTS, DECAYS = 1e-2, 300, 5, (1e-2, 1e-4, 0.0)
+ADAM_RATE, ADAM_STEPS, ADAM_STARTS = 1e-2, 300, 5
+DECAYS = {'node-adam-v1': (1e-2, 1e-4, 0.0), 'node-adam-v2': (1e-2, 5e-3, 1e-4, 0.0)}
+
+
+def _adam(name):
+  return {
+    'classifier': f'linear layer, {ADAM_STEPS} steps of Adam on all training nodes at {ADAM_RATE}',
+    'splits': f"the data's own training, validation and test nodes; {ADAM_STARTS} starts",
+    'L2_grid': list(DECAYS[name]),
+    'L2_and_step_chosen_by': 'validation accuracy, ties to the weaker penalty and the later step',
+    'transform': 'none',
+    'metric': 'mean accuracy on the test nodes; -std: the standard deviation over starts',
+  }
+
 
 DEFINITIONS = {
   'node-public-v1': {
@@ -29,14 +43,7 @@ DEFINITIONS = {
     'transform': 'L2-normalised rows',
     'metric': 'mean accuracy on the test nodes; -std: the standard deviation over splits',
   },
-  'node-adam-v1': {
-    'classifier': f'linear layer, {ADAM_STEPS} steps of Adam on all training nodes at {ADAM_RATE}',
-    'splits': f"the data's own training, validation and test nodes; {ADAM_STARTS} starts",
-    'L2_grid': list(DECAYS),
-    'L2_and_step_chosen_by': 'validation accuracy, ties to the weaker penalty and the later step',
-    'transform': 'none',
-    'metric': 'mean accuracy on the test nodes; -std: the standard deviation over starts',
-  },
+  **{name: _adam(name) for name in DECAYS},
   'node-argmax-v1': {
     'classifier': "the method's own: the largest of its logits (eval.feature=logits)",
     'splits': "the data's own test nodes",
@@ -112,10 +119,10 @@ def node_public_v1(x, y, split, *, seed: int = 0) -> dict[str, float]:
   return {'accuracy': fit_nodes(x, y, *_own_split('node-public-v1', split))}
 
 
-def node_adam_v1(x, y, split, *, seed: int = 0) -> dict[str, float]:
+def _node_adam(name, x, y, split, *, seed: int = 0) -> dict[str, float]:
   """Mean and deviation over 5 starts of a linear layer's accuracy on the data's own test nodes.
 
-  Raises InputError if the data has no split.
+  name: of the protocol, by its decays. Raises InputError if the data has no split.
   """
   import jax
   import jax.numpy as jnp
@@ -123,7 +130,7 @@ def node_adam_v1(x, y, split, *, seed: int = 0) -> dict[str, float]:
 
   from ssljax.models.heads import torch_linear
 
-  parts = _own_split('node-adam-v1', split)
+  parts = _own_split(name, split)
   (x_train, y_train), *others = [(jnp.asarray(x[i], jnp.float32), y[i]) for i in parts]
   classes = int(y.max()) + 1
 
@@ -152,7 +159,7 @@ def node_adam_v1(x, y, split, *, seed: int = 0) -> dict[str, float]:
   over = jax.vmap(jax.vmap(accuracies, (None, 0)), (0, None))
   keys = jax.random.split(jax.random.key(seed), ADAM_STARTS)
   val, test = (
-    np.asarray(a).reshape(ADAM_STARTS, -1) for a in jax.jit(over)(keys, jnp.array(DECAYS))
+    np.asarray(a).reshape(ADAM_STARTS, -1) for a in jax.jit(over)(keys, jnp.array(DECAYS[name]))
   )
   last = val.shape[1] - 1 - val[:, ::-1].argmax(1)
   scores = test[np.arange(ADAM_STARTS), last]
@@ -236,7 +243,7 @@ def multi_label_v1(x, y, split, *, seed: int = 0) -> dict[str, float]:
 PROTOCOLS = {
   'node-public-v1': node_public_v1,
   'node-random-v1': node_random_v1,
-  'node-adam-v1': node_adam_v1,
+  **{name: functools.partial(_node_adam, name) for name in DECAYS},
   'node-argmax-v1': node_argmax_v1,
   'graph-svm-v2': graph_svm_v2,
   'graph-linear-svm-v1': graph_linear_svm_v1,

@@ -7,7 +7,8 @@
 Yang et al. 2024, "Masked graph autoencoder with non-discrete bandwidths". Follows the authors'
 code, one MLP for all layers included, but for this: it trains on 85% of the edges and keeps the
 epoch that best tells 10% that it did not see, here all train it, for as long as theirs took.
-Embeddings are the layers' side by side, of the graph as it is.
+Embeddings are the layers' side by side, of the graph as it is, at length one, as in their settings
+for citation graphs; features of nodes are taken as they are there (data.normalize=False).
 """
 
 import jax
@@ -93,6 +94,8 @@ def make(config, nets):
     value /= config.depth
     return value, ({**state, 'stats': {'encoder': stats}}, {})
 
-  return Method(
-    init=init, views=views, loss=loss, embed=_common.make_embed(_common.encoder_only(encoder))
-  )
+  def embed(params, state, batch):
+    found = _common.make_embed(_common.encoder_only(encoder))(params, state, batch)
+    return {'features': ops.l2_normalize(found['features'])}
+
+  return Method(init=init, views=views, loss=loss, embed=embed)
