@@ -593,6 +593,29 @@ def test_supergat_attention_equals_pytorch_geometric(golden):
     np.testing.assert_allclose(grads[1][0], case['grad']['x'], **near)
     kernel = grads[0]['linear']['kernel']
     np.testing.assert_allclose(kernel.T, case['grad']['w.lin.weight'], **near)
+    compared = {name: kept[None] for name, kept in grads[0].items() if name != 'linear'}
+    compared['bias'] = grads[0]['bias']
+    assert compared.keys() == {n.removeprefix('w.') for n in case['grad']} - {'x', 'lin.weight'}
+    for name, gradient in compared.items():
+      np.testing.assert_allclose(gradient, case['grad'][f'w.{name}'], **near, err_msg=name)
+
+
+def test_bandwidths_equal_the_authors(golden):
+  def sum_of_squares(logits, receivers, temperature, count):
+    logits, real = logits[None, :, None] / temperature, jnp.ones((1, len(receivers)), bool)
+    bandwidth = ops.edge_softmax(logits, receivers[None], real, count)[0, :, 0]
+    return (bandwidth**2).sum(), bandwidth
+
+  step = jax.jit(jax.grad(sum_of_squares, has_aux=True), static_argnums=3)
+  for case in golden('bandana'):
+    hp, given = case['hp'], case['in']
+    with jax.enable_x64(True):
+      gradient, seen = step(
+        given['edge_logits'], given['edge_index'][0], float(hp['temperature']), int(hp['num_nodes'])
+      )
+    np.testing.assert_allclose(seen, case['out']['bandwidth'], rtol=1e-12)
+    wanted = case['grad']['sum_bandwidth_sq_wrt_edge_logits']
+    np.testing.assert_allclose(gradient, wanted, rtol=1e-9, atol=1e-14)
 
 
 # Views.
@@ -791,11 +814,11 @@ def test_probes_find_what_is_there():
   good, bad = np.eye(4)[y] + 0.1 * rng.normal(size=(200, 4)), rng.normal(size=(200, 4))
   order = rng.permutation(200)
   split = dict(zip(('train', 'val', 'test'), np.split(order, [40, 80]), strict=True))
-  names = 'node-public-v1', 'node-random-v1', 'node-adam-v1', 'graph-svm-v2', 'graph-linear-svm-v1'
+  names = 'node-public-v1', 'node-random-v1', 'node-adam-v2', 'graph-svm-v2', 'graph-linear-svm-v1'
   for name in names:
     assert probes.run(good, y, split, [name])[name] > 0.95, name
     assert probes.run(bad, y, split, [name])[name] < 0.5, name
-  for name in ('node-public-v1', 'node-adam-v1'):
+  for name in ('node-public-v1', 'node-adam-v1', 'node-adam-v2'):
     with pytest.raises(InputError, match=f'{name} needs a split'):
       probes.run(good, y, {}, [name])
   # The step is the one that is best on validation nodes: where their labels are others', one at
