@@ -10,8 +10,9 @@
 
 Kulatilleke, Portmann, Chandra 2022, "SCGC: self-supervised contrastive graph clustering". The
 contrast is that of the authors' code, where influence weighs what is found and not what it is found
-among. `reconstruct=False` is SCGC*, without the reconstruction. Influence is propagated from the
-sampled nodes along edges, so no N x N array is held: memory is [anchors, N].
+among; there the node itself is in both sums too, at a similarity of 0. `reconstruct=False` is
+SCGC*, without the reconstruction. Influence is propagated from the sampled nodes along edges, so no
+N x N array is held: memory is [anchors, N].
 """
 
 import jax
