@@ -32,6 +32,10 @@ def extract(
   runtime.meet('before features')
   for batch in pipeline.eval_batches(source, batch_size, limit):
     valid, label = batch.pop('valid'), batch.pop('label', None)
+    missing = [name for name in program.inputs if name not in batch]
+    if missing:
+      seen = ', '.join(name for name in batch if name != 'index')
+      raise InputError(f'the data has {seen}, wanted {missing[0]}, which the method learned from')
     named = program.embed(train_state.params, train_state.state, place(batch, source, program))
     if feature not in named:
       raise InputError(f'eval.feature is {feature!r}, wanted one of {", ".join(named)}')

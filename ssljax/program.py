@@ -14,6 +14,7 @@ from ssljax.errors import InputError
 from ssljax.method import Method, make_init, make_train_step
 
 DTYPES = ('float32', 'bfloat16')
+KEYS = {'image': 'image', 'vector': 'x'}  # where an example has what a modality works on
 SELECT = 2  # of the streams of random numbers of a step; `make_train_step` takes 0 and 1
 
 
@@ -24,6 +25,7 @@ class Program(NamedTuple):
   embed:       (params, state, batch) -> {name: [B, D]}, on every device.
   embed_views: (params, state, batch, key) -> [B, V, D], or None.
   refresh:     (params, state, features, key) -> state, or None.
+  inputs:      names of the arrays that `embed` needs in a batch.
   """
 
   method: Method
@@ -34,6 +36,7 @@ class Program(NamedTuple):
   embed: Callable
   embed_views: Callable | None
   refresh: Callable | None
+  inputs: tuple[str, ...]
 
 
 def make_method(
@@ -85,6 +88,21 @@ def with_own_partners(method: Method, batch):
   return batch | own
 
 
+def check_modality(config: ConfigDict, source) -> None:
+  """Raises InputError if data, method and encoder are not of one modality."""
+  check_level(config, source)
+  name, encoder = config.method.name, config.encoder.name
+  wanted, takes = methods.available()[name], models.modalities(encoder)
+  if not hasattr(source, 'collate') and KEYS.get(wanted) not in source[0]:
+    found = next(m for m, key in KEYS.items() if key in source[0])
+    raise InputError(f'data {config.data.name} has {found}s, and method {name} wants {wanted}s')
+  if wanted not in takes:
+    raise InputError(
+      f'encoder {encoder} is for {" and ".join(f"{m}s" for m in takes)}, and method {name} wants '
+      f'one for {wanted}s'
+    )
+
+
 def check_level(config: ConfigDict, source) -> None:
   """Raises InputError if the method is not for what the data has: images, nodes, graphs."""
   name, wanted = config.method.name, getattr(methods.load(config.method.name), 'LEVEL', None)
@@ -119,7 +137,7 @@ def check_packs(source, config: ConfigDict, devices: int) -> None:
 
 def make_program(config: ConfigDict, mesh: Mesh, source, *, steps: int) -> Program:
   """Compiles nothing yet; every function is jitted with the shardings of the mesh."""
-  check_level(config, source)
+  check_modality(config, source)
   devices, whole_batch = mesh.size, getattr(source, 'whole', False)
   if hasattr(source, 'collate'):
     check_packs(source, config, devices)
@@ -142,7 +160,8 @@ def make_program(config: ConfigDict, mesh: Mesh, source, *, steps: int) -> Progr
     frozen=method.frozen,
     held=method.held,
   )
-  spec = with_own_partners(method, example_batch(source, rows=2, labels=method.labels))
+  example = example_batch(source, rows=2, labels=method.labels)
+  spec = with_own_partners(method, example)
 
   def init(key):
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), spec)
@@ -183,6 +202,7 @@ def make_program(config: ConfigDict, mesh: Mesh, source, *, steps: int) -> Progr
     embed=jax.jit(on_mesh(method.embed), out_shardings=whole),
     embed_views=method.embed_views and jax.jit(on_mesh(method.embed_views), out_shardings=whole),
     refresh=method.refresh and jax.jit(method.refresh, out_shardings=shardings.state),
+    inputs=tuple(name for name in example if name not in ('index', 'label')),
   )
 
 

@@ -117,6 +117,22 @@ CASES = {
     r"'resnet19', wanted .*nearest: resnet18",
   ),
   'encoder without patches': (on('mae,digits,encoder=resnet18'), r'mae hides patches'),
+  'vectors for a method on images': (
+    on_npz(train_x=np.zeros((40, 8), np.float32)),
+    'data npz has vectors, and method simclr wants images',
+  ),
+  'images for a method on vectors': (
+    on('tldr,digits'),
+    'data digits has images, and method tldr wants vectors',
+  ),
+  'encoder of images for a method on graphs': (
+    on('grace,communities,encoder=resnet10', '--config.mesh.data=1'),
+    'encoder resnet10 is for images, and method grace wants one for graphs',
+  ),
+  'encoder of graphs for a method on images': (
+    on('simclr,digits,encoder=gcn'),
+    'encoder gcn is for graphs, and method simclr wants one for images',
+  ),
   'zero steps': (on('simclr,digits', '--config.steps=0'), r'steps is 0, wanted at least 1'),
   'zero epochs': (on('simclr,digits', '--config.epochs=0'), r'epochs is 0.0.*at least 1 step'),
   'no path to a field': (

@@ -16,6 +16,7 @@ from conftest import QUICK_TO_COMPILE
 
 from ssljax import embed, evaluate, main
 from ssljax import list as listing
+from ssljax.errors import InputError
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 METHODS = ('simclr', 'byol', 'mae')
@@ -179,6 +180,10 @@ def test_the_commands_on_one_run(images, tmp_path, capsys):
   with np.load(out) as file:
     assert file['features'].shape == (32, 16)
     np.testing.assert_array_equal(file['label'], np.arange(64, 96) % 3)
+  np.save(tmp_path / 'vectors.npy', np.zeros((40, 8)))
+  with pytest.raises(InputError, match='the data has x, wanted image'):
+    call(embed, f'--workdir={folder}', f'--data={tmp_path}/vectors.npy', f'--out={tmp_path}/v.npz',
+         capsys=capsys)  # fmt: skip
 
 
 def test_list_names_every_method(capsys):

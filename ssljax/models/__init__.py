@@ -6,6 +6,15 @@ import pkgutil
 
 from ssljax.errors import InputError
 
+# What a family encodes, where it is not images alone.
+MODALITIES = {
+  'fingerprint': ('graph',),
+  'graph': ('graph',),
+  'hypergraph': ('graph',),
+  'metapath': ('graph',),
+  'mlp': ('vector', 'image'),
+}
+
 
 def names() -> list[str]:
   """Every encoder there is."""
@@ -20,6 +29,11 @@ def get_config(name):
 def make(config, *, dtype):
   """The encoder of a `get_config`, computing in `dtype`. Raises InputError on unknown options."""
   return _family(config.name).make(config, dtype=dtype)
+
+
+def modalities(name):
+  """What encoder `name` can be given: 'image', 'vector', 'graph'."""
+  return MODALITIES.get(_family(name).__name__.rpartition('.')[2], ('image',))
 
 
 def _families():
