@@ -1,14 +1,15 @@
 """What a run would take: parameters, FLOPs of one step, and XLA's own count of its memory."""
 
+import math
+
 import jax
-import jax.numpy as jnp
 from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
 from ssljax import config as configs
-from ssljax import flops, runtime, sharding, train
+from ssljax import data, flops, runtime, sharding
 from ssljax.data import pipeline
 from ssljax.program import example_batch, make_program
 
@@ -16,40 +17,46 @@ from ssljax.program import example_batch, make_program
 def figures(config: ConfigDict) -> dict:
   """Sizes in bytes and FLOPs per step, on each device; compiles the step and runs nothing.
 
+  Of the examples only the first is read, and all are counted as ones that can be.
+
   total_bytes: of parameters, moments, method's state, data kept there and what a step needs
   besides. flops_per_step: of matrix products and convolutions, see `flops.count`.
   """
   runtime.use_compilation_cache(config.compilation_cache)
   mesh = sharding.make_mesh(config.mesh.data, config.mesh.fsdp)
-  sources, resident = train.open_data(config, mesh, print)
-  source = sources['train']
+  source, everywhere = data.load(config.data, 'train'), sharding.replicated(mesh)
+  resident = {}
+  if pipeline.fits(source, config.data):
+    resident = {
+      name: jax.ShapeDtypeStruct((len(source), *x.shape), x.dtype, sharding=everywhere)
+      for name, x in source[0].items()
+    }
   steps = configs.total_steps(config, len(source))
   source = pipeline.fitted(source, config, steps)
   program = make_program(config, mesh, source, steps=steps)
   split = NamedSharding(mesh, sharding.BATCH)
   if getattr(source, 'whole', False):
-    split = sharding.replicated(mesh)
+    split = everywhere
   spec = example_batch(source, config.batch_size, program.method.labels)
   batch = {
     name: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=split)
     for name, s in spec.items()
     if name not in resident
   }
-  key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype, sharding=sharding.replicated(mesh))
+  key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype, sharding=everywhere)
   traced = program.step.trace(program.abstract, batch, resident, key)
   memory = traced.lower().compile().memory_analysis()
 
   def size(tree):
     return sum(
-      x.dtype.itemsize * int(jnp.prod(jnp.array(x.sharding.shard_shape(x.shape))))
-      for x in jax.tree.leaves(tree)
+      x.dtype.itemsize * math.prod(x.sharding.shard_shape(x.shape)) for x in jax.tree.leaves(tree)
     )
 
   held = {
     'parameter_bytes': size(program.abstract.params),
     'optimizer_bytes': size(program.abstract.opt_state),
     'method_state_bytes': size(program.abstract.state),
-    'data_bytes': sum(x.nbytes for x in resident.values()),
+    'data_bytes': size(resident),
     'step_temporary_bytes': memory.temp_size_in_bytes,
   }
   return {

@@ -120,6 +120,19 @@ def check_level(config: ConfigDict, source) -> None:
     raise InputError(f'data {config.data.name} is {kinds[level]}, and method {name} wants {asked}')
 
 
+def check_needs(method: Method, config: ConfigDict, source) -> None:
+  """Raises InputError if the data lacks what the method asks of it."""
+  if method.labels and 'label' not in source[0]:
+    raise InputError(
+      f'method {config.method.name} learns from labels, and data {config.data.name} has none'
+    )
+  if method.select is not None and not pipeline.fits(source, config.data):
+    raise InputError(
+      f'method {config.method.name} chooses its examples, which needs them on the devices: wanted '
+      'data.resident=yes'
+    )
+
+
 def check_packs(source, config: ConfigDict, devices: int) -> None:
   """Raises InputError if batches of graphs cannot be dealt to devices and micro-batches."""
   if source.whole:
@@ -153,6 +166,7 @@ def make_program(config: ConfigDict, mesh: Mesh, source, *, steps: int) -> Progr
     num_examples=len(source),
     num_classes=0 if label is None else int(label.max()) + 1,
   )
+  check_needs(method, config, source)
   tx = optim.make(
     config.optim,
     total_steps=steps,

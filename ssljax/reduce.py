@@ -36,6 +36,7 @@ def reduce(x, dim: int = 32, *, method: str = 'tldr', preset: str = 'tiny', **fi
     InputError: x is not [N, D] of finite numbers, or a field cannot be as given.
   """
   config = configs.get_config(f'{method},npz,preset={preset}')
+  config.data.resident = 'yes'  # whatever its size: it is in memory already
   for name, value in {'encoder__dim': dim, **fields}.items():
     _set(config, name, value)
   examples = _source(x)

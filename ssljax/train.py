@@ -42,15 +42,6 @@ def train(config: ConfigDict, folder: str | os.PathLike) -> dict | None:
   sources['train'] = pipeline.fitted(sources['train'], config, steps)
   program = make_program(config, mesh, sources['train'], steps=steps)
   key = sharding.make_key(config.seed, mesh)
-  if program.method.labels and 'label' not in sources['train'][0]:
-    raise InputError(
-      f'method {config.method.name} learns from labels, and data {config.data.name} has none'
-    )
-  if program.method.select is not None and not resident:
-    raise InputError(
-      f'method {config.method.name} chooses its examples, which needs them on the devices: wanted '
-      'data.resident=yes'
-    )
   best = bool(config.checkpoint.keep_best)
   if first and not (folder / 'config.json').is_file():  # all of the config has been used by now
     workdir.write_json(folder / 'config.json', fields)

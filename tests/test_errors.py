@@ -41,6 +41,14 @@ def on_npz(**arrays):
   return argv
 
 
+def on_vectors(method, *flags):
+  def argv(tmp):
+    np.save(tmp / 'set.npy', np.zeros((40, 8)))
+    return on(f'{method},npz', f'--config.data.path={tmp}/set.npy', *flags)(tmp)
+
+  return argv
+
+
 def on_folder(fill):
   def argv(tmp):
     (tmp / 'images').mkdir()
@@ -118,12 +126,16 @@ CASES = {
   ),
   'encoder without patches': (on('mae,digits,encoder=resnet18'), r'mae hides patches'),
   'vectors for a method on images': (
-    on_npz(train_x=np.zeros((40, 8), np.float32)),
+    on_vectors('simclr', *TINY),
     'data npz has vectors, and method simclr wants images',
   ),
   'images for a method on vectors': (
     on('tldr,digits'),
     'data digits has images, and method tldr wants vectors',
+  ),
+  'a choice of examples that are streamed': (
+    on_vectors('tldr', '--config.batch_size=16', '--config.data.resident=no', '--dry_run'),
+    'method tldr chooses its examples.* wanted data.resident=yes',
   ),
   'encoder of images for a method on graphs': (
     on('grace,communities,encoder=resnet10', '--config.mesh.data=1'),

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import small
 
-from ssljax import config, train
+from ssljax import config, data, dry_run, train
+from ssljax.data.source import LazySource
+from ssljax.errors import InputError
 from ssljax.method import two_part
 from ssljax.methods.image import simclr
 from ssljax.report.metrics import read
@@ -80,3 +82,15 @@ def test_streamed_or_resident_or_accumulated_is_the_same_run(run):
   parts, _, _ = run('parts', micro_batches=2)
   jax.tree.map(np.testing.assert_array_equal, kept, streamed)
   np.testing.assert_allclose(parts.params['kernel'], kept.params['kernel'], rtol=1e-4, atol=1e-6)
+
+
+def test_a_dry_run_counts_the_examples_without_reading_them(monkeypatch):
+  source = LazySource(lambda i: {'image': small.SOURCE[0]['image']} if i == 0 else None, 2**24)
+  monkeypatch.setattr(data, 'load', lambda config, split: source)
+  c = small.small_config('simclr')
+  c.data.resident = 'yes'
+  found = dry_run.figures(c)
+  assert found['data_bytes'] == 2**24 * small.SOURCE[0]['image'].size > 2**31
+  assert found['total_bytes'] > found['data_bytes'] and found['parameters'] > 0
+  with pytest.raises(InputError, match='supcon learns from labels, and data digits has none'):
+    dry_run.figures(small.small_config('supcon'))
