@@ -1063,3 +1063,32 @@ def test_embedded_sets_are_the_same_every_time():
     a, b = (module.load(module.get_config(), 'train') for _ in range(2))
     np.testing.assert_array_equal(a.edges, b.edges)
     np.testing.assert_array_equal(a.x, b.x)
+
+
+@pytest.mark.parametrize(
+  'module,field,value,wanted',
+  [
+    (communities, 'num_nodes', 0, 'data.num_nodes is 0, wanted 18 or more'),
+    (communities, 'num_classes', 0, 'data.num_classes is 0'),
+    (communities, 'width', 5, 'data.width is 5, wanted 6 or more'),
+    (communities, 'degree', -1.0, 'data.degree is -1'),
+    (communities, 'inside', 1.5, 'data.inside is 1.5, wanted 0 to 1'),
+    (communities, 'seed', -1, 'data.seed is -1'),
+    (motifs, 'nodes', (2, 4), r'data.nodes is \(2, 4\), wanted .* 6 or more'),
+    (motifs, 'nodes', (8, 8), 'data.nodes is'),
+    (motifs, 'num_graphs', 0, 'data.num_graphs is 0'),
+    (roles, 'gap', 0, 'data.gap is 0'),
+    (roles, 'noise', -0.1, 'data.noise is -0.1, wanted 0 or more'),
+  ],
+)
+def test_fields_that_no_embedded_graph_can_be_made_by(module, field, value, wanted):
+  c = module.get_config()
+  c[field] = value
+  with pytest.raises(InputError, match=wanted):
+    module.load(c, 'train')
+
+
+def test_a_community_may_have_no_node():
+  c = communities.get_config()
+  c.num_nodes = 18
+  assert len(communities.load(c, 'train').x) == 18

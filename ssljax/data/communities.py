@@ -26,6 +26,7 @@ def load(config: ConfigDict, split: str) -> graphs.GraphSource | None:
 
   There is no test split but the nodes'.
   """
+  check(config)
   if split == 'test':
     return None
   rng = np.random.default_rng(config.seed)
@@ -38,6 +39,8 @@ def load(config: ConfigDict, split: str) -> graphs.GraphSource | None:
   inside = rng.random(count) < config.inside
   for c in range(classes):
     rows = np.flatnonzero(inside & (label[first] == c))
+    if not rows.size:  # of few nodes a community may have none
+      continue
     members = np.flatnonzero(label == c)
     second[rows] = rng.choice(members, len(rows), p=weight[members] / weight[members].sum())
   x, width = np.zeros((n, config.width), np.float32), config.width // classes
@@ -56,3 +59,16 @@ def load(config: ConfigDict, split: str) -> graphs.GraphSource | None:
     np.stack([first, second], 1), n, x=x / np.maximum(x.sum(1, keepdims=True), 1), label=label,
     split={'train': train, 'val': rest[: n // 5], 'test': rest[n // 5 :]}, where='communities',
   )  # fmt: skip
+
+
+def check(config: ConfigDict) -> None:
+  """Raises InputError for a field that no graph can be made by."""
+  source.check_range(config, seed=(0, None), num_classes=(1, None), degree=(0, None))
+  source.check_range(
+    config,
+    num_nodes=(3 * config.num_classes, None),  # of which one trains
+    width=(config.num_classes, None),
+    inside=(0, 1),
+    words=(0, None),
+    own_words=(0, 1),
+  )

@@ -67,9 +67,9 @@ def glyphs(seed: int, split: str) -> tuple[np.ndarray, np.ndarray]:
 
 def check(config, canvas: int) -> None:
   """Raises InputError for a field that nothing can be drawn by on a canvas of that many pixels."""
-  for field, low in (('train_size', 2), ('test_size', 1), ('seed', 0), ('clutter', 0)):
-    if config[field] < low:
-      raise InputError(f'data.{field} is {config[field]}, wanted {low} or more')
+  source.check_range(
+    config, train_size=(2, None), test_size=(1, None), seed=(0, None), clutter=(0, None)
+  )
   limits = {'digit_pixels': canvas, 'clutter_strength': 1, 'ground': 1, 'contrast': 1}
   for field, high in limits.items():
     if len(config[field]) != 2 or not 0 < config[field][0] <= config[field][1] <= high:

@@ -7,6 +7,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ssljax.data import graphs, source
+from ssljax.errors import InputError
 
 KINDS = ('ring', 'star', 'grid', 'clique')
 
@@ -20,6 +21,7 @@ def get_config(name: str = 'motifs') -> ConfigDict:
 
 def load(config: ConfigDict, split: str) -> graphs.GraphSource | None:
   """The graphs, of degrees as features; there is no test split, the protocols make theirs."""
+  check(config)
   if split == 'test':
     return None
   rng = np.random.default_rng(config.seed)
@@ -52,3 +54,13 @@ def _motif(kind, n, rng):
     at = rng.choice(n, np.max(edges) + 1, replace=False)
     parts.append(at[np.array(edges)])
   return np.concatenate(parts)
+
+
+def check(config: ConfigDict) -> None:
+  """Raises InputError for a field that no graphs can be made by."""
+  source.check_range(config, seed=(0, None), num_graphs=(1, None), noise=(0, None))
+  least = 1 + max(np.max(edges) for edges in EDGES.values())
+  if len(config.nodes) != 2 or not least <= config.nodes[0] < config.nodes[1]:
+    raise InputError(
+      f'data.nodes is {tuple(config.nodes)}, wanted (fewest, one more than most), {least} or more'
+    )

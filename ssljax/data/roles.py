@@ -30,7 +30,11 @@ def get_config(name: str = 'roles') -> ConfigDict:
 
 
 def load(config: ConfigDict, split: str) -> graphs.GraphSource | None:
-  """The graph; labels are 'ring' and the kinds of shapes. There is no test split."""
+  """The graph; labels are 'ring' and the kinds of shapes. There is no test split.
+
+  Raises InputError for a field that no graph can be made by.
+  """
+  source.check_range(config, seed=(0, None), shapes=(1, None), gap=(1, None), noise=(0, None))
   if split == 'test':
     return None
   rng = np.random.default_rng(config.seed)

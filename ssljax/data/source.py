@@ -111,6 +111,14 @@ def check_config(config: ConfigDict) -> None:
     raise InputError(f'data.std is {tuple(config.std)}, wanted values above 0')
 
 
+def check_range(config: ConfigDict, **limits) -> None:
+  """Raises InputError for a field outside of (low, high); `high` is None where there is no most."""
+  for field, (low, high) in limits.items():
+    if config[field] < low or (high is not None and config[field] > high):
+      wanted = f'{low} or more' if high is None else f'{low} to {high}'
+      raise InputError(f'data.{field} is {config[field]}, wanted {wanted}')
+
+
 def check_images(x: np.ndarray, where: str) -> np.ndarray:
   """uint8 [N, H, W, C] of an array of images; `where` names it in messages.
 
