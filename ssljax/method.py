@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from ssljax.errors import InputError
+
 
 def _unchanged_batch(rng, batch):
   return batch
@@ -123,12 +125,15 @@ def make_gradient(method: Method, micro_batches: int = 1) -> Callable:
   2021, "Scaling deep contrastive learning batch size under memory limited setup"). The result is
   the gradient of the whole batch, also for losses that compare its examples. Two things are the
   micro-batch's own: the statistics of batch norm, and the draws of dropout.
+
+  Raises InputError if the method has no `forward`.
   """
   if micro_batches == 1:
     return jax.value_and_grad(method.loss, has_aux=True)
   if method.forward is None:
-    raise ValueError(
-      'micro_batches > 1 needs a method made by two_part(forward=..., objective=...)'
+    raise InputError(
+      f'micro_batches is {micro_batches}, wanted 1: the loss of this method is not in two parts, '
+      'see method.two_part'
     )
 
   def gradient(params, state, batch, rng, step):

@@ -135,10 +135,10 @@ def over_views(net: Net, *, view_stats: str) -> Net:
 
   view_stats: 'shared' takes batch-norm statistics over all views together, 'separate' over each
   view by itself. The published code of the methods differs in this and it changes results, so every
-  method's config names it.
+  method's config names it. Raises InputError for anything else.
   """
   if view_stats not in ('shared', 'separate'):
-    raise ValueError(f"view_stats is {view_stats!r}, wanted 'shared' or 'separate'")
+    raise InputError(f"view_stats is {view_stats!r}, wanted 'shared' or 'separate'")
 
   def flat(x):
     return x.reshape(-1, *x.shape[2:])

@@ -746,6 +746,8 @@ def test_centrality():
   rank = np.asarray(centrality.nodes(star, 'pagerank', steps=200)[0, :5])
   np.testing.assert_allclose(rank.sum(), 1, rtol=1e-4)
   np.testing.assert_allclose(rank[0], 0.4757, rtol=1e-3)  # of networkx
+  with pytest.raises(InputError, match="centrality is 'fame', wanted one of degree"):
+    centrality.nodes(star, 'fame')
   vector = np.asarray(centrality.nodes(star, 'eigenvector', steps=200)[0, :5])
   np.testing.assert_allclose(vector, [0.7071, *[0.35355] * 4], rtol=1e-3)
   rates = np.asarray(centrality.edge_rates(one(), centrality.nodes(one()), 0.3, 0.7))

@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from ssljax import optim
+from ssljax.errors import InputError
 from ssljax.method import Method, make_gradient, make_init, make_train_step, two_part
 
 
@@ -63,7 +64,7 @@ def test_accumulated_gradient_is_the_big_batch_gradient(micro_batches):
 
 def test_accumulation_needs_two_parts():
   method = contrastive_toy()._replace(forward=None)
-  with pytest.raises(ValueError, match='two_part'):
+  with pytest.raises(InputError, match='micro_batches is 2, wanted 1.*two_part'):
     make_gradient(method, 2)
 
 

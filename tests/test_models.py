@@ -13,10 +13,10 @@ from ssljax import losses, models, ops
 from ssljax.convert import files, reading, rules
 from ssljax.convert.reading import LAYOUTS
 from ssljax.errors import InputError
-from ssljax.models import conv, decoders, first_token, heads, positions, resnet, vit
+from ssljax.models import conv, decoders, first_token, heads, positions, predictors, resnet, vit
 from ssljax.models.conv import conv2d, conv2d_xla
 from ssljax.models.norm import BatchNorm
-from ssljax.net import from_linen
+from ssljax.net import from_linen, over_views
 
 KEY = jax.random.key(0)
 
@@ -611,5 +611,11 @@ def test_names_and_their_errors():
       models.make(config, dtype=jnp.float32)
   with pytest.raises(InputError, match='patch_size'):
     models.make(models.get_config('vit_micro'), dtype=jnp.float32).init(KEY, jnp.ones((1, 9, 8, 3)))
-  with pytest.raises(ValueError, match='square'):
-    decoders.mae_decoder(num_patches=10, patch_dim=3)
+  for make, wanted in [
+    (lambda: decoders.mae_decoder(num_patches=10, patch_dim=3), 'a square'),
+    (lambda: predictors.block_predictor(num_patches=10), 'a square'),
+    (lambda: vit.sincos_positions(2, 2, 6), 'a multiple of 4'),
+    (lambda: over_views(heads.mlp((4,)), view_stats='both'), "'shared' or 'separate'"),
+  ]:
+    with pytest.raises(InputError, match=f'wanted {wanted}'):
+      make()

@@ -10,6 +10,8 @@ import math
 import jax
 import jax.numpy as jnp
 
+from ssljax.errors import InputError
+
 CROP_UNIFORMS = 40
 
 
@@ -79,11 +81,11 @@ def gaussian_blur(image, sigma, kernel_size):
     [H, W, C].
 
   Raises:
-    ValueError: the kernel is even or reaches further than one reflection.
+    InputError: the kernel is even or reaches further than one reflection.
   """
   height, width, _ = image.shape
   if kernel_size % 2 == 0 or kernel_size // 2 >= min(height, width):
-    raise ValueError(
+    raise InputError(
       f'kernel_size is {kernel_size} for an image of {height}x{width}, wanted an odd number, '
       'half of it below both sides'
     )

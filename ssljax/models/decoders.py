@@ -5,6 +5,7 @@ import math
 import flax.linen as nn
 import jax.numpy as jnp
 
+from ssljax.errors import InputError
 from ssljax.models.conv import Conv
 from ssljax.models.norm import BatchNorm
 from ssljax.models.positions import rope_axial_angles, rotate, sincos_positions
@@ -20,10 +21,10 @@ def mae_decoder(*, num_patches, patch_dim, dim=512, depth=8, heads=16, layer_nor
   tokens: the class token, then the K visible patches. restore: for each of the L = num_patches
   places, its index in [visible patches, mask tokens] (the inverse of the shuffle).
 
-  Raises ValueError if num_patches is no square.
+  Raises InputError if num_patches is no square.
   """
   if math.isqrt(num_patches) ** 2 != num_patches:
-    raise ValueError(f'num_patches is {num_patches}, wanted a square')
+    raise InputError(f'num_patches is {num_patches}, wanted a square')
   return from_linen(MaeDecoder(num_patches, patch_dim, dim, depth, heads, layer_norm_eps))
 
 

@@ -16,10 +16,10 @@ def sincos_positions(rows, columns, dim, *, rows_first=False):
   [sin(x w_0), sin(x w_1), ..., cos(x w_0), ...] with w_i = 10000^(-i / (dim / 4)); with rows_first
   the row comes first, as in MoCo v3.
 
-  Raises ValueError if dim is no multiple of 4.
+  Raises InputError if dim is no multiple of 4.
   """
   if dim % 4:
-    raise ValueError(f'dim is {dim}, wanted a multiple of 4')
+    raise InputError(f'dim is {dim}, wanted a multiple of 4')
   frequencies = 10000.0 ** (-np.arange(dim // 4) / (dim / 4))
   y, x = np.meshgrid(np.arange(rows), np.arange(columns), indexing='ij')
   angles = [v.reshape(-1, 1) * frequencies for v in ((y, x) if rows_first else (x, y))]

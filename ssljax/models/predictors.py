@@ -5,6 +5,7 @@ import math
 import flax.linen as nn
 import jax.numpy as jnp
 
+from ssljax.errors import InputError
 from ssljax.models.positions import rope_axial_angles, sincos_positions
 from ssljax.models.transformer import Block, layer_norm, linear, token_init
 from ssljax.net import Net, from_linen
@@ -18,10 +19,10 @@ def block_predictor(*, num_patches, dim=384, depth=12, heads=16) -> Net:
   blocks is predicted by itself: a mask token for each of its patches, with its place, beside the
   context.
 
-  Raises ValueError if num_patches is no square.
+  Raises InputError if num_patches is no square.
   """
   if math.isqrt(num_patches) ** 2 != num_patches:
-    raise ValueError(f'num_patches is {num_patches}, wanted a square')
+    raise InputError(f'num_patches is {num_patches}, wanted a square')
   return from_linen(BlockPredictor(num_patches, dim, depth, heads))
 
 
