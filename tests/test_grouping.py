@@ -67,5 +67,5 @@ def test_other_sizes_pass_and_wrong_ones_are_errors():
   assert found['tokens'].shape == (3, 24, 16)
   with pytest.raises(InputError, match='patch_size 4'):
     net.apply(params, {}, x[:, :30], train=False)
-  with pytest.raises(InputError, match='model.dim is 15'):
+  with pytest.raises(InputError, match='encoder.dim is 15'):
     build(dim=15)

@@ -127,7 +127,7 @@ def test_remat_computes_the_same_again():
 @pytest.mark.parametrize(
   ('fields', 'sentence'),
   [
-    ({'stem': 'big'}, "model.stem is 'big', wanted one of"),
+    ({'stem': 'big'}, "encoder.stem is 'big', wanted one of"),
     ({'widths': (16, 36, 64)}, 'wanted multiples of group_width 8'),
     ({'depths': (1, 1)}, 'wanted as many'),
   ],

@@ -69,7 +69,7 @@ def test_sides_that_cannot_be_halved_are_refused():
     scattering.scatter(jnp.zeros((1, 18, 16, 1)), 2, 8)
   config = models.get_config('scattering_2')
   config.pool = 3
-  with pytest.raises(InputError, match='model.pool is 3 for maps of 4 x 4'):
+  with pytest.raises(InputError, match='encoder.pool is 3 for maps of 4 x 4'):
     models.make(config, dtype=jnp.float32).init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
 
 

@@ -49,6 +49,6 @@ def _family(name):
   if name not in families:
     nearest = difflib.get_close_matches(name, families, n=1, cutoff=0.0)[0]
     raise InputError(
-      f'model.name is {name!r}, wanted one of {", ".join(sorted(families))} (nearest: {nearest})'
+      f'encoder.name is {name!r}, wanted one of {", ".join(sorted(families))} (nearest: {nearest})'
     )
   return families[name]

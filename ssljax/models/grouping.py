@@ -57,10 +57,10 @@ def make(config, *, dtype=jnp.float32) -> Net:
   """
   for field, part in {'image_size': 'patch_size', 'dim': 'heads'}.items():
     if config[field] % config[part]:
-      raise InputError(f'model.{field} is {config[field]}, wanted a multiple of {config[part]}')
+      raise InputError(f'encoder.{field} is {config[field]}, wanted a multiple of {config[part]}')
   for field in ('depth', 'groups', 'rounds'):
     if config[field] < 1:
-      raise InputError(f'model.{field} is {config[field]}, wanted at least 1')
+      raise InputError(f'encoder.{field} is {config[field]}, wanted at least 1')
   options = {field: value for field, value in config.items() if field != 'name'}
   return from_linen(GroupTokenizer(**options, dtype=dtype))
 
@@ -85,7 +85,7 @@ class GroupTokenizer(nn.Module):
     if height % self.patch_size or width % self.patch_size:
       raise InputError(
         f'images have shape {list(images.shape)}, wanted sides that are multiples of '
-        f'model.patch_size {self.patch_size}'
+        f'encoder.patch_size {self.patch_size}'
       )
     groups, rounds = groups or self.groups, rounds or self.rounds
     x = patchify(images.astype(self.dtype), self.patch_size)

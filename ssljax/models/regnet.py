@@ -75,15 +75,15 @@ def make(config, *, dtype=jnp.float32) -> Net:
   on an unknown option.
   """
   if config.stem not in STEMS:
-    raise InputError(f'model.stem is {config.stem!r}, wanted one of {sorted(STEMS)}')
+    raise InputError(f'encoder.stem is {config.stem!r}, wanted one of {sorted(STEMS)}')
   if len(config.depths) != len(config.widths):
     raise InputError(
-      f'model.depths is {config.depths} and model.widths is {config.widths}, wanted as many'
+      f'encoder.depths is {config.depths} and encoder.widths is {config.widths}, wanted as many'
     )
   for width in config.widths:
     if width % min(config.group_width, width):
       raise InputError(
-        f'model.widths is {config.widths}, wanted multiples of group_width {config.group_width}'
+        f'encoder.widths is {config.widths}, wanted multiples of group_width {config.group_width}'
       )
   options = {field: value for field, value in config.items() if field != 'name'}
   return from_linen(RegNet(**options, dtype=dtype))

@@ -50,7 +50,7 @@ def make(config, *, dtype=jnp.float32) -> Net:
   }
   for field, wanted in choices.items():
     if config[field] not in wanted:
-      raise InputError(f'model.{field} is {config[field]!r}, wanted one of {sorted(wanted)}')
+      raise InputError(f'encoder.{field} is {config[field]!r}, wanted one of {sorted(wanted)}')
   options = {field: value for field, value in config.items() if field != 'name'}
   return from_linen(ResNet(**options, dtype=dtype))
 

@@ -52,7 +52,7 @@ def make(config, *, dtype=jnp.float32) -> Net:
   """
   for field in ('width', 'scales', 'orientations', 'pool'):
     if config[field] < 1:
-      raise InputError(f'model.{field} is {config[field]}, wanted at least 1')
+      raise InputError(f'encoder.{field} is {config[field]}, wanted at least 1')
   _, stem, stages = VARIANTS[config.name]
   return from_linen(
     Scattering(
@@ -84,7 +84,7 @@ class Scattering(nn.Module):
     rows, columns = x.shape[1:3]
     if rows % self.pool or columns % self.pool:
       raise InputError(
-        f'model.pool is {self.pool} for maps of {rows} x {columns}, wanted a number that divides '
+        f'encoder.pool is {self.pool} for maps of {rows} x {columns}, wanted a number that divides '
         'both'
       )
     x = Conv(self.stem * self.width, 3, 1, 1, conv=self.conv, name='conv1')(x)

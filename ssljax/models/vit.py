@@ -89,12 +89,12 @@ def make(config, *, dtype=jnp.float32) -> Net:
   """
   for field, wanted in CHOICES.items():
     if config[field] not in wanted:
-      raise InputError(f'model.{field} is {config[field]!r}, wanted one of {list(wanted)}')
+      raise InputError(f'encoder.{field} is {config[field]!r}, wanted one of {list(wanted)}')
   if config.pool == 'cls' and not config.class_token:
-    raise InputError("model.pool is 'cls' with no class token, wanted 'mean' or class_token=True")
+    raise InputError("encoder.pool is 'cls' with no class token, wanted 'mean' or class_token=True")
   for field, part in {'image_size': 'patch_size', 'dim': 'heads'}.items():
     if config[field] % config[part]:
-      raise InputError(f'model.{field} is {config[field]}, wanted a multiple of {config[part]}')
+      raise InputError(f'encoder.{field} is {config[field]}, wanted a multiple of {config[part]}')
   options = {field: value for field, value in config.items() if field != 'name'}
   return from_linen(ViT(**options, dtype=dtype))
 
@@ -135,7 +135,7 @@ class ViT(nn.Module):
     if height % self.patch_size or width % self.patch_size:
       raise InputError(
         f'images have shape {list(images.shape)}, wanted sides that are multiples of '
-        f'model.patch_size {self.patch_size}'
+        f'encoder.patch_size {self.patch_size}'
       )
     grid = height // self.patch_size, width // self.patch_size
     x = patchify(images.astype(self.dtype), self.patch_size)
@@ -145,7 +145,7 @@ class ViT(nn.Module):
       if mask is not None:
         x = jnp.where(mask[..., None], token, x)
     elif mask is not None:
-      raise InputError('mask is given, wanted model.mask_token=True for it')
+      raise InputError('mask is given, wanted encoder.mask_token=True for it')
 
     table, angles = self.table(grid), self.angles(grid, train)
     extra = int(self.class_token)
