@@ -52,6 +52,11 @@ def connect(coordinator: str = '', num_processes: int = 0, process_id: int = -1)
     return
   if has_company(os.environ):
     jax.distributed.initialize()
+  elif int(os.environ.get('SLURM_NTASKS') or 1) > 1:
+    print(
+      f'one process, of the {os.environ["SLURM_NTASKS"]} tasks of this Slurm job: srun starts all',
+      file=sys.stderr,
+    )
 
 
 def meet(where: str) -> None:
@@ -71,9 +76,14 @@ def has_company(environment: Mapping[str, str]) -> bool:
   """Whether Slurm, Open MPI, JAX_NUM_PROCESSES, Cloud TPU or a Kubernetes job (GKE) says that there
   is more than one process, where jax finds the others by itself.
 
+  Under Slurm only what srun has started has company: a batch script, or a shell of salloc, is told
+  of its tasks too, but is one process.
+
   Raises InputError in an indexed Kubernetes job without the package that jax asks the cluster with.
   """
-  several = ('SLURM_NTASKS', 'OMPI_COMM_WORLD_SIZE', 'JAX_NUM_PROCESSES')
+  several = ('OMPI_COMM_WORLD_SIZE', 'JAX_NUM_PROCESSES')
+  if 'SLURM_STEP_NODELIST' in environment:
+    several = ('SLURM_NTASKS', *several)
   if ',' in environment.get('TPU_WORKER_HOSTNAMES', ''):
     return True
   if any(int(environment.get(name) or 1) > 1 for name in several):

@@ -15,7 +15,9 @@ INDEXED_JOB = {'KUBERNETES_SERVICE_HOST': '10.0.0.1', 'JOB_COMPLETION_INDEX': '0
   [
     ({}, False),
     ({'SLURM_NTASKS': '1', 'OMPI_COMM_WORLD_SIZE': ''}, False),
-    ({'SLURM_NTASKS': '4'}, True),
+    ({'SLURM_NTASKS': '4', 'SLURM_STEP_NODELIST': 'node[1-4]'}, True),
+    ({'SLURM_NTASKS': '4', 'SLURM_PROCID': '0'}, False),  # a batch script, or a shell of salloc
+    ({'SLURM_NTASKS': '1', 'SLURM_STEP_NODELIST': 'node1'}, False),
     ({'OMPI_COMM_WORLD_SIZE': '2'}, True),
     ({'JAX_NUM_PROCESSES': '2'}, True),
     ({'TPU_WORKER_HOSTNAMES': 'localhost'}, False),
