@@ -257,7 +257,10 @@ def test_other_files_are_refused(tmp_path):
 @pytest.mark.parametrize(
   ('change', 'sentence'),
   [
-    (lambda t: t.pop('blocks.1.attn.proj.bias'), 'missing'),
+    (
+      lambda t: t.pop('blocks.1.attn.proj.bias'),
+      'no dino: encoder/blocks_1/attn/proj/bias is missing',
+    ),
     (lambda t: t.update({'blocks.1.extra': np.zeros(2, np.float32)}), 'no place'),
     (lambda t: t.update({'norm.bias': np.zeros(5, np.float32)}), r'shape \[5\], wanted \[32\]'),
     (lambda t: t.update({'norm.bias': np.zeros(32, np.int32)}), 'is int32'),
@@ -343,6 +346,12 @@ def test_a_layout_that_cannot_hold_the_encoder_is_refused(tmp_path):
   with pytest.raises(InputError, match='exists already'):
     convert.save(path, config, params, layout='dinov2')
   convert.save(path, config, params, layout='dinov2', overwrite=True)
+  with pytest.raises(InputError, match='x.safetensors cannot be written: .*No such file'):
+    convert.save(tmp_path / 'missing' / 'x.safetensors', config, params, layout='dinov2')
+  config, params, _ = make('torchvision')
+  params['stats'] = {}
+  with pytest.raises(InputError, match='torchvision needs the batch statistics stats/batch_stats'):
+    convert.save(tmp_path / 'r.safetensors', config, params, layout='torchvision')
 
 
 def test_a_folder_in_several_files(tmp_path):

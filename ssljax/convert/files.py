@@ -115,6 +115,7 @@ def write(path: str | pathlib.Path, tensors, *, metadata, config=None, overwrite
 
   Raises InputError if it is there already and `overwrite` is not said, or cannot be written.
   """
+  from safetensors import SafetensorError
   from safetensors.numpy import save_file
 
   path = pathlib.Path(path).expanduser()
@@ -135,6 +136,6 @@ def write(path: str | pathlib.Path, tensors, *, metadata, config=None, overwrite
     os.replace(part, target)
     if beside:
       beside.write_text(json.dumps(config, indent=2) + '\n', encoding='utf-8')
-  except OSError as error:
+  except (SafetensorError, OSError) as error:
     raise InputError(f'{path} cannot be written: {error}') from None
   return target

@@ -17,7 +17,10 @@ PREFERRED = ('teacher', 'target_encoder', 'base_encoder', 'encoder_q', 'encoder'
 
 
 class Row(NamedTuple):
-  """Name in the file, shape, 'used', 'skipped', 'missing' or 'wrong', and our path or why."""
+  """Name in the file, shape, 'used', 'skipped', 'missing' or 'wrong', and our path or why.
+
+  What is missing has our path for its name.
+  """
 
   name: str
   shape: tuple[int, ...]
@@ -43,7 +46,7 @@ class Report(NamedTuple):
       more = f' (and {len(bad) - 1} more)' if len(bad) > 1 else ''
       row = bad[0]
       raise InputError(
-        f'{self.path} is no {self.layout}: {row.name or row.ours} is {row.status}, {row.ours}{more}'
+        f'{self.path} is no {self.layout}: {row.name} is {row.status}, {row.ours}{more}'
       )
 
 
@@ -204,7 +207,7 @@ def _compare(config, decoder, arrays, sources, weights):
   rows = []
   for path, shape in wanted.items():
     if path not in arrays:
-      rows.append(Row('', shape, 'missing', f'wanted for {path}'))
+      rows.append(Row(path, shape, 'missing', 'and the network needs it'))
     elif arrays[path].shape != shape:
       name = ', '.join(sources[path])
       rows.append(

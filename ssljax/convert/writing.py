@@ -40,6 +40,12 @@ def to_layout(config, params, layout, decoder=None):
   needed = {r.ours for r in chosen.rules} & {'encoder/cls_token', 'encoder/pos_embed'}
   if needed - set(ours):
     raise InputError(f'layout {layout} needs {sorted(needed - set(ours))[0]}, which is not there')
+  stats = {f'stats/{path}' for path in trees.shapes(config, ours)[1]}
+  if stats - set(ours):
+    raise InputError(
+      f'layout {layout} needs the batch statistics {sorted(stats - set(ours))[0]}, which are not '
+      'there'
+    )
   return chosen.write(found, config)
 
 
