@@ -26,7 +26,8 @@ def parse(argv: Sequence[str], define: Callable[[flags.FlagValues], None], usage
   values, argv = flags.FlagValues(), _quoted(argv)
   define(values)
   if {'--help', '-h', '--helpfull'} & set(argv[1:]):
-    print(usage.strip() + '\n\n' + values.main_module_help())
+    ours = [module for module in values.flags_by_module_dict() if module != 'absl.flags']
+    print(usage.strip(), *map(values.module_help, ours), sep='\n')
     sys.exit(0)
   try:
     rest = values(list(argv))
@@ -38,8 +39,14 @@ def parse(argv: Sequence[str], define: Callable[[flags.FlagValues], None], usage
     raise InputError(f'there is no flag --{error.flagname}{hint}') from error
   except (flags.Error, InputError) as error:
     # config_flags wraps what a config file raises, with its traceback as text.
+    if 'TypeError: get_config()' in (line := _last_line(error)):
+      raise InputError(
+        f'--config: {line.removeprefix("TypeError: ")}, wanted file.py:argument where it takes one'
+      ) from error
     raise InputError(str(_first_input_error(error) or error)) from error
   except (AttributeError, KeyError) as error:  # how config_flags says that a field is unknown
+    if "no attribute 'get_config'" in str(error):
+      raise InputError('--config: the file has no function get_config, wanted one') from error
     seen, near = re.search(r"'(\w+)\\?'", str(error)), re.search(r'mean "(\w+)"', str(error))
     name = seen.group(1) if seen else str(error)
     hint = f', did you mean {near.group(1)}?' if near else ''

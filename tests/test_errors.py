@@ -112,6 +112,14 @@ CASES = {
   ),
   'wrong type': (on('simclr,digits', '--config.steps=many'), r'config.steps=many'),
   'stray word': (on('simclr,digits', 'now'), r"'now' is no flag"),
+  'an argument to a config file without': (
+    lambda tmp: ('--config=configs/quickstart.py:digits', f'--workdir={tmp}/run'),
+    r'--config: get_config\(\) takes 0 positional arguments but 1 was given',
+  ),
+  'no config in the file': (
+    lambda tmp: (f'--config={main.__file__}', f'--workdir={tmp}/run'),
+    'the file has no function get_config',
+  ),
   'no config file': (lambda tmp: ('--config=nowhere.py', f'--workdir={tmp}/run'), r'nowhere\.py'),
   'no config': (lambda tmp: (f'--workdir={tmp}/run',), r'--config is missing'),
   'no workdir': (
@@ -213,6 +221,15 @@ def test_bad_input_is_one_sentence(case, tmp_path, capsys, monkeypatch):
   assert len(lines) == 1 and lines[0].startswith('ssljax: '), said
   assert re.search(wanted, lines[0]), said
   assert {p: p.read_bytes() for p in before} == before
+
+
+def test_help_lists_the_flags_of_the_command_and_those_it_shares(capsys, monkeypatch):
+  monkeypatch.setattr(sys, 'argv', ['ssljax', '--help'])
+  with pytest.raises(SystemExit) as stop:
+    cli.run(main.main)
+  said = capsys.readouterr().out
+  assert stop.value.code == 0 and '--config:' in said and '--workdir:' in said
+  assert '--undefok' not in said
 
 
 def test_divergence_stops_names_the_step_and_saves_nothing_of_it(tmp_path, capsys, monkeypatch):
