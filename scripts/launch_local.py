@@ -26,7 +26,8 @@ def main() -> int:
   parser.add_argument('--processes', type=int, default=2)
   parser.add_argument('command', nargs=argparse.REMAINDER)
   args = parser.parse_args()
-  command = [word for word in args.command if word != '--']
+  # Only the first is ours: a later one belongs to the command.
+  command = args.command[1:] if args.command[:1] == ['--'] else args.command
   if args.processes < 1 or not command:
     parser.error('wanted --processes=N (1 or more) and, after --, a command')
   address = f'localhost:{free_port()}'

@@ -234,7 +234,7 @@ def discovered(path):
   lines = [
     f'**{result["title"]}**',
     '',
-    f'CorLoc in %: scenes with a box that overlaps an object by more than {result["iou"]}, of '
+    f'CorLoc in %: scenes with a box that overlaps an object by at least {result["iou"]}, of '
     f'{scenes["count"]} with {scenes["objects"]} objects; keys of {result["method"]} '
     f'({result["encoder"]}, {result["step"]} steps on {result["data"]}). Centred: less their mean '
     f'over the image; from `{path.relative_to(ROOT)}`.',

@@ -95,6 +95,12 @@ def workdir_of_another_config(tmp):
   return on('simclr,digits', '--config.method.temperature=0.7')(tmp)
 
 
+def no_get_config(tmp):
+  sys.modules.pop('config_config', None)  # config_flags loads a file over the one before
+  (tmp / 'nothing.py').write_text('')
+  return (f'--config={tmp}/nothing.py', f'--workdir={tmp}/run')
+
+
 IMAGES = np.zeros((40, 16, 16), np.uint8)
 NAN = np.where(np.arange(40)[:, None, None] == 7, np.nan, 0.5) * np.ones((40, 16, 16), np.float32)
 
@@ -116,10 +122,7 @@ CASES = {
     lambda tmp: ('--config=configs/quickstart.py:digits', f'--workdir={tmp}/run'),
     r'--config: get_config\(\) takes 0 positional arguments but 1 was given',
   ),
-  'no config in the file': (
-    lambda tmp: (f'--config={main.__file__}', f'--workdir={tmp}/run'),
-    'the file has no function get_config',
-  ),
+  'no config in the file': (no_get_config, 'the file has no function get_config'),
   'no config file': (lambda tmp: ('--config=nowhere.py', f'--workdir={tmp}/run'), r'nowhere\.py'),
   'no config': (lambda tmp: (f'--workdir={tmp}/run',), r'--config is missing'),
   'no workdir': (
