@@ -57,7 +57,24 @@ def parse(argv: Sequence[str], define: Callable[[flags.FlagValues], None], usage
     raise InputError(f'--config: {_last_line(error)}') from error
   if len(rest) > 1:
     raise InputError(f'{rest[1]!r} is no flag: wanted --name=value')
+  for name in values:
+    _refuse_names(getattr(values[name], 'override_values', {}))
   return values
+
+
+def _refuse_names(given: dict) -> None:
+  """What a config is composed of decides its other fields: its name alone says nothing."""
+  wanted = {
+    'method.name': '{},data',
+    'data.name': 'method,{}',
+    'encoder.name': 'method,data,encoder={}',
+  }
+  for field, argument in wanted.items():
+    if field in given:
+      raise InputError(
+        f'{field} is {given[field]!r}, which a flag cannot change: give it in the argument, '
+        f'configs/default.py:{argument.format(given[field])}'
+      )
 
 
 def _first_input_error(error: BaseException | None) -> InputError | None:

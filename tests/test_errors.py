@@ -135,6 +135,12 @@ CASES = {
     on('simclr,digits,encoder=resnet19'),
     r"'resnet19', wanted .*nearest: resnet18",
   ),
+  'name of an encoder alone': (
+    on('simclr,digits', '--config.encoder.name=resnet50'),
+    r"encoder.name is 'resnet50'.*default.py:method,data,encoder=resnet50$",
+  ),
+  'name of a method alone': (on('simclr,digits', '--config.method.name=byol'), r':byol,data$'),
+  'name of data alone': (on('simclr,digits', '--config.data.name=npz'), r':method,npz$'),
   'encoder without patches': (on('mae,digits,encoder=resnet18'), r'mae hides patches'),
   'vectors for a method on images': (
     on_vectors('simclr', *TINY),
