@@ -122,8 +122,7 @@ def layer_multipliers(params, layer_decay: float, patch_embed: float = 1.0):
   leaves = jax.tree_util.tree_leaves_with_path(params)
   paths = [path_name(path) for path, _ in leaves]
   own = [int(m[1]) + 1 for path in paths if (m := re.search(r'^encoder/blocks_(\d+)/', path))]
-  stacked = [len(x) for path, x in zip(paths, jax.tree.leaves(params), strict=True)
-             if path.startswith('encoder/blocks/')]  # fmt: skip
+  stacked = [len(x) for path, x in leaves if _stacked(path)]
   depth = max([0, *own, *stacked])
   first = r'^encoder/(patch_embed/|pos_embed|cls_token|register_tokens|mask_token)'
 
@@ -134,12 +133,17 @@ def layer_multipliers(params, layer_decay: float, patch_embed: float = 1.0):
       return layer_decay ** (depth + 1) * (patch_embed if embeds else 1.0)
     if found := re.search(r'^encoder/blocks_(\d+)/', name):
       return layer_decay ** (depth - int(found[1]))
-    if name.startswith('encoder/blocks/'):
+    if _stacked(path):
       rates = layer_decay ** (depth - jnp.arange(depth, dtype=jnp.float32))
       return rates.reshape(-1, *(1,) * (x.ndim - 1))
     return 1.0
 
   return jax.tree_util.tree_map_with_path(multiplier, params)
+
+
+def _stacked(path):
+  """Whether the arrays of all blocks lie in one, with an axis in front (`scan` of a ViT)."""
+  return path_name(path).startswith('encoder/blocks/')
 
 
 def _clip(norm, by):
@@ -153,7 +157,9 @@ def _clip(norm, by):
 
     squares = {}
     for path, x in jax.tree_util.tree_leaves_with_path(updates):
-      squares[group(path)] = squares.get(group(path), 0.0) + jnp.sum(jnp.square(ops.as_float(x)))
+      each = by == 'array' and _stacked(path)
+      square = jnp.sum(jnp.square(ops.as_float(x)), tuple(range(each, x.ndim)), keepdims=each)
+      squares[group(path)] = squares.get(group(path), 0.0) + square
     shares = {
       name: jnp.minimum(norm / jnp.sqrt(jnp.maximum(s, 1e-12)), 1) for name, s in squares.items()
     }
@@ -172,11 +178,26 @@ def _by_layer(layer_decay, patch_embed):
   return optax.stateless(scale)
 
 
+def _scale_by_trust_ratio(coefficient=1.0):
+  """optax's, of each block's own array where they are stacked."""
+  trust = optax.scale_by_trust_ratio(trust_coefficient=coefficient)
+
+  def scale(update, param):
+    return trust.update(update, trust.init(param), param)[0]
+
+  return optax.stateless(
+    lambda updates, params: jax.tree_util.tree_map_with_path(
+      lambda path, u, p: (jax.vmap(scale) if _stacked(path) else scale)(u, p), updates, params
+    )
+  )
+
+
 def is_matrix(params):
   """True for the parameters that weight decay and LARS act on: not biases, norms or vectors."""
 
   def keep(path, x):
-    return x.ndim > 1 and path_name(path).rsplit('/', 1)[-1] not in ('bias', 'scale')
+    named = path_name(path).rsplit('/', 1)[-1]
+    return x.ndim - _stacked(path) > 1 and named not in ('bias', 'scale')
 
   return jax.tree_util.tree_map_with_path(keep, params)
 
@@ -212,11 +233,11 @@ def make(
   elif config.name == 'adam':
     tx = optax.chain(decay, optax.scale_by_adam(config.b1, config.b2), scale)
   elif config.name == 'lamb':
-    trust = optax.masked(optax.scale_by_trust_ratio(), mask)
+    trust = optax.masked(_scale_by_trust_ratio(), mask)
     tx = optax.chain(optax.scale_by_adam(config.b1, config.b2, eps=1e-6), decay, trust, scale)
   elif config.name == 'lars':
-    trust = optax.scale_by_trust_ratio(trust_coefficient=config.trust_coefficient)
-    tx = optax.chain(decay, optax.masked(trust, mask), scale, optax.trace(config.momentum))
+    trust = optax.masked(_scale_by_trust_ratio(config.trust_coefficient), mask)
+    tx = optax.chain(decay, trust, scale, optax.trace(config.momentum))
   else:
     tx = optax.chain(decay, optax.trace(config.momentum), scale)
   if (config.layer_decay, config.patch_embed_multiplier) != (1.0, 1.0):

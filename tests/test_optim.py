@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ssljax import optim
+from ssljax import models, optim
+from ssljax.convert.writing import stack
 from ssljax.errors import InputError
 
 PARAMS = {
@@ -237,3 +238,39 @@ def test_decay_of_adam_is_in_the_gradient_and_of_adamw_is_not():
     moved[name] = float(updates['kernel'][0, 0])
   np.testing.assert_allclose(moved['adam'], -0.1, rtol=1e-5)  # the sign of gradient + decay
   np.testing.assert_allclose(moved['adamw'], -0.1 - 0.1 * 0.5 * 3, rtol=1e-5)
+
+
+@pytest.fixture(scope='module')
+def blocks():
+  """Parameters and a gradient of a ViT of two blocks with every kind of vector, random numbers."""
+  config = models.get_config('vit_micro')
+  config.update(dim=8, depth=2, heads=2, layer_scale=0.1, qkv_bias='no_key', qk_norm=True)
+  net = models.make(config, dtype=jnp.float32)
+  shapes, _ = jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+  rng = np.random.default_rng(0)
+  return [jax.tree.map(lambda s: rng.normal(size=s.shape).astype('f'), shapes) for _ in range(2)]
+
+
+def test_masks_of_stacked_blocks_are_those_of_each(blocks):
+  plain = optim.is_matrix({'encoder': blocks[0]})['encoder']
+  stacked = optim.is_matrix({'encoder': stack(blocks[0])})['encoder']
+  block = stacked.pop('blocks')['block']
+  assert block == plain.pop('blocks_0') == plain.pop('blocks_1') and plain == stacked
+  assert block['attn']['qkv'] == {'kernel': True, 'bias_q': False, 'bias_v': False}
+  assert not (block['ls1'] or block['ls2'])
+
+
+@pytest.mark.parametrize(
+  'fields',
+  [{'name': 'lamb'}, {'name': 'lars'}, {'name': 'sgd', 'clip_norm': 1, 'clip_by': 'array'}],
+)
+def test_stacked_blocks_are_each_scaled_by_their_own_length(blocks, fields):
+  config = optim.get_config(weight_decay=0.1, warmup_fraction=0.0, **fields)
+  tx = optim.make(config, total_steps=10, batch_size=256)
+
+  def step(arrays):
+    params, gradient = ({'encoder': tree} for tree in arrays)
+    return tx.update(gradient, tx.init(params), params)[0]['encoder']
+
+  wanted, seen = stack(step(blocks)), step([stack(tree) for tree in blocks])
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-9), seen, wanted)
