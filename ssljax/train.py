@@ -101,10 +101,11 @@ def train(config: ConfigDict, folder: str | os.PathLike) -> dict | None:
       looking = last or (bool(config.eval_every) and step % config.eval_every == 0)
       saving = last or stopped or step % config.checkpoint_every == 0
       if looking or saving:
+        metrics, test = {}, None  # of this step: a checkpoint keeps no others
         with watch.paused():  # looks at every step's loss first: what went wrong is never saved
           if saving and not best:
             checkpoints.save(step, train_state)
-          if looking and not stopped:
+          if looking and (last or not stopped):
             metrics, test = probing.evaluate(
               program, train_state, sources, config, key=key, baselines=last
             )

@@ -1,5 +1,7 @@
 """The loop on a method that costs nothing: epochs, streams, and what is written."""
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -94,3 +96,20 @@ def test_a_dry_run_counts_the_examples_without_reading_them(monkeypatch):
   assert found['total_bytes'] > found['data_bytes'] and found['parameters'] > 0
   with pytest.raises(InputError, match='supcon learns from labels, and data digits has none'):
     dry_run.figures(small.small_config('supcon'))
+
+
+def test_metrics_are_those_of_the_step_that_has_them(run, tmp_path, monkeypatch):
+  evaluate, scores = train.probing.evaluate, {4: 9.0, 8: 1.0, 12: 2.0}
+
+  def scored(program, train_state, *args, baselines, **options):
+    _, test = evaluate(program, train_state, *args, baselines=baselines, **options)
+    return {'rankme': scores[int(train_state.step)], 'baselines': baselines}, test
+
+  monkeypatch.setattr(train.probing, 'evaluate', scored)
+  told = contextlib.nullcontext(lambda step: step == 12)  # to stop, in the last step of all
+  monkeypatch.setattr(train, 'stop_signal', lambda: told)
+  fields = {'checkpoint.keep_best': 'rankme', 'eval_every': 4, 'checkpoint_every': 3}
+  _, options, _ = run('run', **fields)
+  assert options['metrics'] == {'rankme': 2.0, 'baselines': True}
+  # Of steps 3, 6, 9 and 12 only the last was evaluated: the one before it is kept for being new.
+  assert sorted(p.name for p in (tmp_path / 'run' / 'checkpoints').iterdir()) == ['12', '9']
