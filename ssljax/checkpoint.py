@@ -21,12 +21,14 @@ class Checkpoints(NamedTuple):
            none; `target` is the state as ShapeDtypeStructs with the shardings of this run's mesh,
            or None for nested dicts of whatever was saved, whole on every device.
   steps:   () -> saved steps.
+  examples: () -> how many training examples the run has, or None where no checkpoint says so.
   wait:    () -> None, until everything is on disk.
   """
 
   save: Callable
   restore: Callable
   steps: Callable
+  examples: Callable
   wait: Callable
 
 
@@ -54,6 +56,7 @@ def open_folder(
   fields: dict,
   *,
   versions: dict[str, str],
+  num_examples: int | None = None,
   keep_last: int = 2,
   keep_best: str = '',
   read_only: bool = False,
@@ -61,13 +64,15 @@ def open_folder(
 ):
   """Yields `Checkpoints` in `folder`; leaving the context waits for what is being written.
 
+  num_examples: of training, those that can be read; the order of the data and what a method
+    remembers of each depend on it.
   keep_last: how many of the newest are kept.
   keep_best: a metric such as 'knn-v1/learned'; the checkpoint with the highest is kept too.
   read_only: only look; nothing is deleted, renamed or written.
   say: called with a sentence about a checkpoint that cannot be read.
 
   Raises InputError if checkpoints are there and none can be read, or if the newest was saved under
-  a config that learns something else.
+  a config that learns something else, or with another number of examples than `num_examples`.
   """
   policies = [checkpoint_managers.LatestN(max(keep_last, 1))]
   if keep_best:
@@ -95,20 +100,39 @@ def open_folder(
           {
             'config': fields,
             'versions': versions,
-            # The order of the data is a function of (seed, step): this is all there is to a
-            # position.
-            'data': {'next_step': step, 'process_count': jax.process_count()},
+            # The order of the data is a function of (num_examples, seed, step): this is all there
+            # is to a position.
+            'data': {
+              'next_step': step,
+              'process_count': jax.process_count(),
+              'num_examples': num_examples,
+            },
           }
         ),
       )
       manager.save(step, args=items, metrics=metrics, force=True)
 
+    def read_about(step):
+      return manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore()))['about']
+
+    def examples():
+      for step in sorted(manager.all_steps(), reverse=True):
+        with contextlib.suppress(Exception):  # a damaged one: `restore` says so
+          return read_about(step)['data'].get('num_examples')
+      return None
+
     def restore(target):
       steps = sorted(manager.all_steps(), reverse=True)
       for i, step in enumerate(steps):
         try:
-          about = manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore()))
-          workdir.refuse_other_config(folder.parent, about['about']['config'], fields)
+          about = read_about(step)
+          workdir.refuse_other_config(folder.parent, about['config'], fields)
+          saved = about['data'].get('num_examples') or num_examples
+          if num_examples not in (None, saved):
+            raise InputError(
+              f'{folder.parent} holds a run on {saved} training examples, and the data now has '
+              f'{num_examples} that can be read: wanted the same data, or another --workdir'
+            )
           wanted = target or as_saved(manager.item_metadata(step)['state'])
           items = ocp.args.Composite(state=ocp.args.StandardRestore(wanted))
           state = manager.restore(step, args=items)['state']
@@ -123,12 +147,12 @@ def open_folder(
           continue
         if not read_only:
           _set_aside(manager, folder, steps[:i])
-        return state, int(about['about']['data']['next_step'])
+        return state, int(about['data']['next_step'])
       if steps:
         raise InputError(
           f'{folder}: none of the checkpoints ({", ".join(map(str, sorted(steps)))}) can be read'
         )
       return None
 
-    yield Checkpoints(save, restore, manager.all_steps, manager.wait_until_finished)
+    yield Checkpoints(save, restore, manager.all_steps, examples, manager.wait_until_finished)
     manager.wait_until_finished()

@@ -148,8 +148,13 @@ def check_packs(source, config: ConfigDict, devices: int) -> None:
     )
 
 
-def make_program(config: ConfigDict, mesh: Mesh, source, *, steps: int) -> Program:
-  """Compiles nothing yet; every function is jitted with the shardings of the mesh."""
+def make_program(
+  config: ConfigDict, mesh: Mesh, source, *, steps: int, num_examples: int = 0
+) -> Program:
+  """Compiles nothing yet; every function is jitted with the shardings of the mesh.
+
+  num_examples: of the run, where it trained on fewer than the source has; 0 for all of them.
+  """
   check_modality(config, source)
   devices, whole_batch = mesh.size, getattr(source, 'whole', False)
   if hasattr(source, 'collate'):
@@ -163,7 +168,7 @@ def make_program(config: ConfigDict, mesh: Mesh, source, *, steps: int) -> Progr
   method = make_method(
     config,
     steps=steps,
-    num_examples=len(source),
+    num_examples=num_examples or len(source),
     num_classes=0 if label is None else int(label.max()) + 1,
   )
   check_needs(method, config, source)

@@ -35,7 +35,6 @@ def open_run(folder: str | pathlib.Path) -> Run:
   run_config = config.from_json(fields)
   runtime.use_compilation_cache(run_config.compilation_cache)
   sources = {split: data.load(run_config.data, split) for split in ('train', 'test')}
-  steps = config.total_steps(config.from_json(fields), len(sources['train']))
   if hasattr(sources['train'], 'collate'):  # graphs: their packs may not go around all devices
     mesh = sharding.make_mesh(1)
     sources['train'] = pipeline.fitted(sources['train'], run_config, steps=1)
@@ -43,10 +42,13 @@ def open_run(folder: str | pathlib.Path) -> Run:
     mesh = sharding.make_mesh()
     with run_config.unlocked():
       run_config.batch_size = mesh.size * run_config.micro_batches  # nothing is trained here
-  program = make_program(run_config, mesh, sources['train'], steps=steps)
   with checkpoint.open_folder(
     folder / 'checkpoints', fields, versions=runtime.versions(), read_only=True
   ) as checkpoints:
+    # Training left out what it could not read, which the sources here still count.
+    examples = checkpoints.examples() or len(sources['train'])
+    steps = config.total_steps(config.from_json(fields), examples)
+    program = make_program(run_config, mesh, sources['train'], steps=steps, num_examples=examples)
     restored = checkpoints.restore(program.abstract)
   if restored is None:
     raise InputError(f'{folder} has no checkpoint yet')

@@ -49,7 +49,12 @@ def train(config: ConfigDict, folder: str | os.PathLike) -> dict | None:
   with contextlib.ExitStack() as stack:
     checkpoints = stack.enter_context(
       checkpoint.open_folder(
-        folder / 'checkpoints', fields, versions=runtime.versions(), say=say, **config.checkpoint
+        folder / 'checkpoints',
+        fields,
+        versions=runtime.versions(),
+        num_examples=len(sources['train']),
+        say=say,
+        **config.checkpoint,
       )
     )
     # The newest readable checkpoint goes on; without one the run begins.

@@ -105,13 +105,18 @@ def test_damaged_newest_is_reported_and_the_one_before_used(tmp_path):
 
 def test_changed_config_is_refused_by_field(tmp_path):
   state, target = toy_state(sharding.make_mesh(1))
-  with open_folder(tmp_path) as checkpoints:
+  with open_folder(tmp_path, num_examples=40) as checkpoints:
     checkpoints.save(1, state)
   changed = {**fields_of(schedule='cosine', learning_rate=0.2), 'eval_every': 3}
   said = pytest.raises(InputError, match=r'optim.learning_rate was 0.1 and is now 0.2;')
   with open_folder(tmp_path, changed) as checkpoints, said as error:
     checkpoints.restore(target)
   assert 'eval_every' not in str(error.value)
+  said = pytest.raises(
+    InputError, match='on 40 training examples, and the data now has 39 that can'
+  )
+  with open_folder(tmp_path, num_examples=39) as checkpoints, said:
+    checkpoints.restore(target)
   constant = fields_of(schedule='constant')
   other = tmp_path / 'constant'
   with open_folder(other, constant) as checkpoints:

@@ -6,8 +6,9 @@ import jax
 import numpy as np
 import pytest
 import small
+from PIL import Image
 
-from ssljax import checkpoint, config, program, restore, sharding, workdir
+from ssljax import checkpoint, config, program, restore, sharding, train, workdir
 from ssljax.errors import InputError
 from ssljax.models import positions
 
@@ -69,6 +70,29 @@ def test_parts_go_to_student_and_teacher_and_nothing_else_moves(finished):
 def test_what_does_not_fit_is_named(finished, parts, encoder, sentence):
   with pytest.raises(InputError, match=sentence):
     start(finished[0], parts, **encoder)
+
+
+def test_a_run_without_what_it_could_not_read_opens_again(tmp_path):
+  (tmp_path / 'images').mkdir()
+  rng = np.random.default_rng(0)
+  for i in range(9):
+    image = Image.fromarray(rng.integers(0, 255, (16, 16, 3), np.uint8))
+    image.save(tmp_path / 'images' / f'{i}.png')
+  damaged = tmp_path / 'images' / '4.png'
+  damaged.write_bytes(damaged.read_bytes()[:200])
+  c = config.get_config('instdisc,folder,preset=tiny,encoder=convnet_small')
+  c.update(batch_size=8, steps=1)
+  c.data.update(path=str(tmp_path / 'images'), image_size=16)
+  mesh = sharding.make_mesh()
+  sources, _ = train.open_data(c, mesh, print)
+  trained = program.make_program(c, mesh, sources['train'], steps=1)
+  fields = workdir.to_fields(c)
+  workdir.write_json(tmp_path / 'config.json', fields)
+  state, options = trained.init(small.key()), {'versions': {}, 'num_examples': 8}
+  with checkpoint.open_folder(tmp_path / 'checkpoints', fields, **options) as checkpoints:
+    checkpoints.save(1, state)
+  run = restore.open_run(tmp_path)  # its bank has a row for each of 8 images, of 9 files
+  jax.tree.map(np.testing.assert_array_equal, run.train_state, state)
 
 
 def test_a_folder_without_a_run(tmp_path):
