@@ -6,6 +6,7 @@
 own data. The file holds `features` [N, D], `index` [N] and, if there are labels, `label` [N].
 """
 
+import os
 import pathlib
 from collections.abc import Sequence
 
@@ -48,6 +49,8 @@ def main(argv: Sequence[str]) -> None:
   from ssljax import data, probing, restore
 
   out = pathlib.Path(values.out)
+  if out.suffix != '.npz':
+    raise InputError(f'--out is {values.out!r}, wanted the name of an .npz')
   if out.exists():
     raise InputError(f'--out {out} exists already: wanted a new file')
   if not out.parent.is_dir():
@@ -70,7 +73,10 @@ def main(argv: Sequence[str]) -> None:
   arrays = {'features': found.x, 'index': found.index}
   if found.label is not None:
     arrays['label'] = found.label
-  np.savez(out, **arrays)
+  partial = out.with_name(out.name + '.partial')
+  with partial.open('wb') as file:
+    np.savez(file, **arrays)
+  os.replace(partial, out)  # in one move: no kill leaves half of it
   print(f'{out}: features {found.x.shape} of step {run.step}')
 
 

@@ -177,6 +177,7 @@ def test_the_commands_on_one_run(images, tmp_path, capsys):
   out = tmp_path / 'features.npz'
   call(embed, f'--workdir={folder}', f'--data={images}', '--split=test', f'--out={out}',
        capsys=capsys)  # fmt: skip
+  assert not list(tmp_path.glob('*.partial'))
   with np.load(out) as file:
     assert file['features'].shape == (32, 16)
     np.testing.assert_array_equal(file['label'], np.arange(64, 96) % 3)
