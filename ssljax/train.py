@@ -3,7 +3,6 @@
 import contextlib
 import itertools
 import os
-import pathlib
 import signal
 import time
 
@@ -33,7 +32,7 @@ def train(config: ConfigDict, folder: str | os.PathLike) -> dict | None:
   runtime.connect(**config.distributed)
   first = jax.process_index() == 0
   say = print if first else (lambda *_: None)
-  folder, fields = pathlib.Path(folder), workdir.to_fields(config)
+  folder, fields = workdir.path_of(folder), workdir.to_fields(config)
   workdir.check(folder, fields, make=first)
   mesh = sharding.make_mesh(config.mesh.data, config.mesh.fsdp)
   sources, resident = open_data(config, mesh, say)

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import tempfile
 
 from ml_collections import ConfigDict
 
@@ -15,6 +16,8 @@ FREE_FIELDS = (
   'checkpoint', 'checkpoint_every', 'compilation_cache', 'data.resident', 'data.resident_bytes',
   'data.workers', 'distributed', 'eval', 'eval_every', 'log_every', 'mesh', 'report', 'tensorboard',
 )  # fmt: skip
+
+PROBE = '.ssljax-'  # begins the name of a file that says whether a folder can be written
 
 
 def to_fields(config: ConfigDict) -> dict:
@@ -74,6 +77,15 @@ def read_config(folder: pathlib.Path) -> dict:
   return read_json(path)
 
 
+def path_of(name: str | os.PathLike) -> pathlib.Path:
+  """The path of a --workdir; raises InputError for no name and for an address."""
+  if not str(name) or '://' in str(name):
+    raise InputError(
+      f'--workdir is {str(name)!r}, wanted a folder on a file system that all processes share'
+    )
+  return pathlib.Path(name)
+
+
 def check(folder: pathlib.Path, fields: dict, *, make: bool) -> None:
   """Makes sure that the folder is free for this run, or holds it; `make` on one process only.
 
@@ -83,14 +95,15 @@ def check(folder: pathlib.Path, fields: dict, *, make: bool) -> None:
   try:
     if make:
       folder.mkdir(parents=True, exist_ok=True)
-      (folder / '.writable').touch()
-      (folder / '.writable').unlink()
-    inside = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
+    names = (p.name for p in folder.iterdir()) if folder.is_dir() else ()
+    inside = sorted(name for name in names if not name.startswith(PROBE))
+    if 'config.json' in inside:
+      refuse_other_config(folder, read_config(folder), fields)
+    elif inside:
+      raise InputError(
+        f'{folder} holds {inside[0]} but no run of ssljax: wanted a new or empty --workdir'
+      )
+    if make:
+      tempfile.TemporaryFile(prefix=PROBE, dir=folder).close()
   except OSError as error:
     raise InputError(f'--workdir {folder} cannot be written: {error.strerror}') from error
-  if 'config.json' in inside:
-    refuse_other_config(folder, read_config(folder), fields)
-  elif inside:
-    raise InputError(
-      f'{folder} holds {inside[0]} but no run of ssljax: wanted a new or empty --workdir'
-    )

@@ -81,7 +81,8 @@ def workdir_cannot_be_made(tmp):
 
 def workdir_of_something_else(tmp):
   (tmp / 'run').mkdir()
-  (tmp / 'run' / 'thesis.tex').write_text('years of work')
+  for name in ('.writable', 'thesis.tex'):  # as if it were the file that was once probed with
+    (tmp / 'run' / name).write_text('years of work')
   return on('simclr,digits')(tmp)
 
 
@@ -214,7 +215,18 @@ CASES = {
   'one image': (on_folder(lambda folder: picture(folder / 'a.png')), r'images.*(1|one) '),
   'workdir is a file': (workdir_is_a_file, r'run cannot be written'),
   'workdir cannot be made': (workdir_cannot_be_made, r'cannot be written'),
-  'workdir of something else': (workdir_of_something_else, r'thesis\.tex but no run of ssljax'),
+  'workdir without a name': (
+    lambda tmp: ('--config=configs/default.py:simclr,digits', '--workdir='),
+    r"--workdir is '', wanted a folder",
+  ),
+  'workdir at an address': (
+    lambda tmp: ('--config=configs/default.py:simclr,digits', '--workdir=gs://bucket/run'),
+    r"'gs://bucket/run', wanted a folder on a file system that all processes share",
+  ),
+  'workdir of something else': (
+    workdir_of_something_else,
+    r'run holds .writable but no run of ssljax',
+  ),
   'changed config': (workdir_of_another_config, r'method.temperature was 0.2 and is now 0.7'),
 }
 
@@ -268,3 +280,5 @@ def test_damaged_checkpoints_and_runs_that_are_none(tmp_path, capsys, monkeypatc
     capsys, monkeypatch, embed, f'--workdir={tmp_path}/run', f'--out={tmp_path}/f.npz'
   )
   assert code == 2 and 'exists already' in said
+  code, said = call(capsys, monkeypatch, embed, f'--workdir={tmp_path}/run', f'--out={tmp_path}/f')
+  assert code == 2 and "/f', wanted the name of an .npz" in said  # NumPy would write over f.npz
