@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import small
 
-from ssljax import config, data, dry_run, train
+from ssljax import config, data, dry_run, train, workdir
 from ssljax.data.source import LazySource
 from ssljax.errors import InputError
 from ssljax.method import two_part
@@ -113,3 +113,15 @@ def test_metrics_are_those_of_the_step_that_has_them(run, tmp_path, monkeypatch)
   assert options['metrics'] == {'rankme': 2.0, 'baselines': True}
   # Of steps 3, 6, 9 and 12 only the last was evaluated: the one before it is kept for being new.
   assert sorted(p.name for p in (tmp_path / 'run' / 'checkpoints').iterdir()) == ['12', '9']
+
+
+def test_a_prolonged_run_has_its_own_config_and_summary(run, tmp_path):
+  fields = {'optim.schedule': 'infinite', 'report': False}
+  run('run', steps=6, **fields)
+  workdir.write_json(tmp_path / 'run' / 'summary.json', {'steps': 6})
+  fields['eval.test_examples'] = 32
+  run('run', steps=12, **fields)
+  config = workdir.read_config(tmp_path / 'run')
+  assert (config['steps'], config['eval']['test_examples']) == (12, 32)
+  # Killed before it could write another summary, it does so when it is called again.
+  assert run('run', steps=12, **fields)[1]['steps'] == 12
