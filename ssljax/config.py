@@ -1,5 +1,7 @@
 """One run's config, composed of a method's settings and a data set's."""
 
+import math
+
 import ml_collections
 from ml_collections import ConfigDict, config_dict
 
@@ -138,6 +140,7 @@ def total_steps(config: ConfigDict, num_examples: int) -> int:
     'checkpoint_every': 1,
     'micro_batches': 1,
     'eval_every': 0,
+    'seed': 0,
   }.items():
     if config[field] < least:
       raise InputError(f'{field} is {config[field]}, wanted at least {least}')
@@ -148,6 +151,8 @@ def total_steps(config: ConfigDict, num_examples: int) -> int:
     )
   if config.steps is not None:
     steps, said = config.steps, f'steps is {config.steps}'
+  elif not math.isfinite(config.epochs):
+    raise InputError(f'epochs is {config.epochs}, wanted a finite number')
   else:
     steps = round(config.epochs * num_examples / config.batch_size)
     said = f'epochs is {config.epochs}, which makes {steps} steps'

@@ -10,7 +10,10 @@ from ssljax import runtime, sharding
 from ssljax.data import pipeline
 from ssljax.errors import InputError
 from ssljax.evaluators import graphs, label_free, protocols
-from ssljax.program import Program, with_own_partners
+from ssljax.program import Program, example_batch, with_own_partners
+
+BASELINES = ('random', 'raw')
+OF_FEATURES, OF_VIEWS = ('rankme', 'alpha_req', 'uniformity', 'feature_std'), ('lidar', 'alignment')
 
 
 class Features(NamedTuple):
@@ -37,8 +40,7 @@ def extract(
       seen = ', '.join(name for name in batch if name != 'index')
       raise InputError(f'the data has {seen}, wanted {missing[0]}, which the method learned from')
     named = program.embed(train_state.params, train_state.state, place(batch, source, program))
-    if feature not in named:
-      raise InputError(f'eval.feature is {feature!r}, wanted one of {", ".join(named)}')
+    _refuse_feature(feature, named)
     xs.append(np.asarray(jax.device_get(named[feature]), np.float32)[valid])
     indices.append(batch['index'].reshape(-1)[valid])
     if label is not None:
@@ -114,6 +116,40 @@ def without_labels(program: Program, train_state, test: Features, *, key, views:
   return {name: float(value) for name, value in metrics.items()}
 
 
+def check(program: Program, sources: dict[str, Any], config: ConfigDict) -> None:
+  """Raises InputError for what `evaluate` could only find out when the run is trained."""
+  settings, source, best = config.eval, sources['train'], config.checkpoint.keep_best
+  for field in ('train_examples', 'test_examples', 'batch_size'):
+    if settings[field] < 1:
+      raise InputError(f'eval.{field} is {settings[field]}, wanted at least 1')
+  for name in settings.baselines:
+    if name not in BASELINES:
+      raise InputError(f'eval.baselines has {name!r}, wanted only {" and ".join(BASELINES)}')
+  if hasattr(source, 'collate'):
+    scores = [n for name in _graph_protocols(source, settings) for n in graphs.written(name)]
+  else:
+    scores = [n for name in settings.protocols for n in protocols.written(name)]
+    if any(split is None or 'label' not in split[0] for split in sources.values()):
+      scores = []
+  if settings.feature != 'features':  # which every method has
+    batch = example_batch(source, program.mesh.size)
+    named = jax.eval_shape(program.embed, program.abstract.params, program.abstract.state, batch)
+    _refuse_feature(settings.feature, named)
+  metrics = (*(f'{name}/learned' for name in scores), *OF_FEATURES, *OF_VIEWS)
+  if best and best not in metrics:
+    raise InputError(f'checkpoint.keep_best is {best!r}, wanted one of {", ".join(metrics)}')
+
+
+def _refuse_feature(feature, named):
+  if feature not in named:
+    raise InputError(f'eval.feature is {feature!r}, wanted one of {", ".join(named)}')
+
+
+def _graph_protocols(source, settings):
+  names = settings.protocols or graphs.fitting(source.level, source.split)
+  return names if source.label is not None else [n for n in names if n in graphs.LABEL_FREE]
+
+
 def evaluate(
   program: Program,
   train_state,
@@ -171,9 +207,7 @@ def _evaluate_graphs(program, train_state, source, config, key, baselines):
     )  # fmt: skip
 
   def score(x, which):
-    names = settings.protocols or graphs.fitting(source.level, source.split)
-    if source.label is None:
-      names = [name for name in names if name in graphs.LABEL_FREE]
+    names = _graph_protocols(source, settings)
     found = graphs.run(x, source.label, source.split, names, seed=config.seed)
     return {f'{name}/{which}': value for name, value in found.items()}
 

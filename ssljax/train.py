@@ -41,6 +41,7 @@ def train(config: ConfigDict, folder: str | os.PathLike) -> dict | None:
   sources['train'] = pipeline.fitted(sources['train'], config, steps)
   program = make_program(config, mesh, sources['train'], steps=steps)
   key = sharding.make_key(config.seed, mesh)
+  probing.check(program, sources, config)
   best = bool(config.checkpoint.keep_best)
   if first and not (folder / 'config.json').is_file():  # all of the config has been used by now
     workdir.write_json(folder / 'config.json', fields)

@@ -242,6 +242,7 @@ def test_bad_input_is_one_sentence(case, tmp_path, capsys, monkeypatch):
   assert len(lines) == 1 and lines[0].startswith('ssljax: '), said
   assert re.search(wanted, lines[0]), said
   assert {p: p.read_bytes() for p in before} == before
+  assert not (tmp_path / 'run' / 'checkpoints').exists()  # found out before the first step
 
 
 def test_help_lists_the_flags_of_the_command_and_those_it_shares(capsys, monkeypatch):

@@ -1,6 +1,7 @@
 """The loop on a method that costs nothing: epochs, streams, and what is written."""
 
 import contextlib
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 import small
 
-from ssljax import config, data, dry_run, train, workdir
+from ssljax import config, data, dry_run, probing, train, workdir
 from ssljax.data.source import LazySource
 from ssljax.errors import InputError
 from ssljax.method import two_part
@@ -125,3 +126,45 @@ def test_a_prolonged_run_has_its_own_config_and_summary(run, tmp_path):
   assert (config['steps'], config['eval']['test_examples']) == (12, 32)
   # Killed before it could write another summary, it does so when it is called again.
   assert run('run', steps=12, **fields)[1]['steps'] == 12
+
+
+@pytest.mark.parametrize(
+  ('field', 'value', 'sentence'),
+  [
+    ('eval.protocols', ('knn-v9',), "'knn-v9' seen, one of .*knn-v1"),
+    ('eval.feature', 'cls', "eval.feature is 'cls', wanted one of features"),
+    ('eval.train_examples', 0, 'eval.train_examples is 0, wanted at least 1'),
+    ('eval.batch_size', 0, 'eval.batch_size is 0, wanted at least 1'),
+    ('eval.baselines', ('rando',), "eval.baselines has 'rando', wanted only random and raw"),
+    ('checkpoint.keep_best', 'knn-v1/learnt', "'knn-v1/learnt', wanted one of knn-v1/learned, "),
+  ],
+)
+def test_settings_of_the_evaluation_are_checked_before(field, value, sentence):
+  c, sources = small.small_config('simclr'), {'train': small.SOURCE, 'test': small.SOURCE}
+  check = functools.partial(probing.check, small.make('simclr'))
+  c.eval.protocols, c.checkpoint.keep_best = ('knn-v1', 'kmeans-v1'), 'kmeans-v1-nmi/learned'
+  check(sources, c)
+  c.update_from_flattened_dict({field: value})
+  with pytest.raises(InputError, match=sentence):
+    check(sources, c)
+
+
+def test_without_labels_no_score_can_be_the_best():
+  c = small.small_config('simclr')
+  c.checkpoint.keep_best = 'knn-v1/learned'
+  with pytest.raises(InputError, match="'knn-v1/learned', wanted one of rankme, alpha_req"):
+    probing.check(small.make('simclr'), {'train': small.SOURCE, 'test': None}, c)
+
+
+@pytest.mark.parametrize(
+  ('field', 'value', 'sentence'),
+  [
+    ('seed', -1, 'seed is -1, wanted at least 0'),
+    ('epochs', float('inf'), 'epochs is inf, wanted a finite number'),
+  ],
+)
+def test_numbers_that_make_no_run(field, value, sentence):
+  c = config.get_config('simclr,digits')
+  c[field] = value
+  with pytest.raises(InputError, match=sentence):
+    config.total_steps(c, 1000)

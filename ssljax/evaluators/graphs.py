@@ -252,6 +252,23 @@ PROTOCOLS = {
 }
 
 
+# What a protocol gives besides, or in the place of, an accuracy.
+METRICS = {'kmeans-v1': ('accuracy', 'nmi', 'ari'), 'link-v1': ('auc', 'ap')}
+
+
+def written(name: str) -> dict[str, str]:
+  """The names under which `run` gives a protocol's numbers, deviations aside -> which these are.
+
+  Raises InputError for a name that is none.
+  """
+  if name not in (*PROTOCOLS, 'kmeans-v1'):
+    raise InputError(
+      f'protocol: {name!r} seen, one of {", ".join([*PROTOCOLS, "kmeans-v1"])} wanted'
+    )
+  metrics = METRICS.get(name, ('accuracy',))
+  return {name if metric == 'accuracy' else f'{name}-{metric}': metric for metric in metrics}
+
+
 def fitting(level: str, split) -> tuple[str, ...]:
   """The protocols of a set of graphs, or of nodes: those of the data's own split if it has one, and
   of links if some were held out."""
@@ -276,22 +293,18 @@ def run(
 
   found = {}
   for name in names:
+    keys = written(name)
     if name == 'kmeans-v1':
       known = y >= 0
       classes = num_classes or int(y.max()) + 1
       numbers = clustering.kmeans_v1(
         x[known], y[known], x[known], y[known], num_classes=classes, seed=seed
       )
-    elif name in PROTOCOLS:
-      numbers = PROTOCOLS[name](x, y, split, seed=seed)
     else:
-      raise InputError(
-        f'protocol: {name!r} seen, one of {", ".join([*PROTOCOLS, "kmeans-v1"])} wanted'
-      )
-    for metric, value in numbers.items():
-      if metric == 'std' and not deviations:
-        continue
-      found[name if metric == 'accuracy' else f'{name}-{metric}'] = value
+      numbers = PROTOCOLS[name](x, y, split, seed=seed)
+    found |= {key: numbers[metric] for key, metric in keys.items()}
+    if deviations and 'std' in numbers:
+      found[f'{name}-std'] = numbers['std']
   return found
 
 

@@ -134,6 +134,15 @@ def parse(name: str) -> Parsed:
   return Parsed(base, int(labels) if labels else None, metric)
 
 
+def written(name: str) -> dict[str, str]:
+  """The names under which `run_protocols` gives a protocol's numbers -> which these are."""
+  base, _, metric = parse(name)
+  if metric:
+    return {name: metric}
+  metrics = METRICS.get(base, _ACCURACY)
+  return {name if also == 'accuracy' else f'{name}-{also}': also for also in metrics}
+
+
 def describe(name: str) -> dict:
   """Everything that defines a protocol, as plain values for a result file."""
   if name in DENSE:
@@ -177,11 +186,7 @@ def run_protocols(
     raise InputError(f'features: {", ".join(missing)} missing, {", ".join(wanted)} wanted')
   arrays = tuple(features[key] for key in wanted)
   found = {}
-  for name, (base, labels, metric) in zip(names, parsed, strict=True):
+  for name, (base, labels, _) in zip(names, parsed, strict=True):
     numbers = PROTOCOLS[base](arrays, num_classes, seed, labels)
-    if metric:
-      found[name] = numbers[metric]
-    else:
-      for also in METRICS.get(base, _ACCURACY):
-        found[name if also == 'accuracy' else f'{name}-{also}'] = numbers[also]
+    found |= {key: numbers[metric] for key, metric in written(name).items()}
   return found
