@@ -44,7 +44,8 @@ def _set_aside(manager, folder, steps):
     return
   if jax.process_index() == 0:
     for step in steps:
-      (folder / str(step)).rename(folder / f'{step}.unreadable')
+      taken = len(list(folder.glob(f'{step}.unreadable*')))
+      (folder / str(step)).rename(folder / f'{step}.unreadable{f"-{taken + 1}" if taken else ""}')
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices('unreadable checkpoints set aside')
   manager.reload()

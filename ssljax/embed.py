@@ -16,8 +16,8 @@ from ssljax import cli
 from ssljax.errors import InputError
 
 
-def data_config(run_data, name: str):
-  """The run's data config with another source in the same image size."""
+def data_config(run, name: str):
+  """The run's data config with another source in the same image size and channels."""
   from ssljax import data
 
   path = pathlib.Path(name)
@@ -30,7 +30,9 @@ def data_config(run_data, name: str):
   if 'path' in config and (path.exists() or path.suffix in ('.npz', '.npy')):
     config.path = str(path)
   for field in ('image_size', 'channels', 'mean', 'std'):
-    config[field] = run_data[field]
+    config[field] = run.config.data[field]
+  if not config.channels and 'image' in (example := run.sources['train'][0]):
+    config.channels = example['image'].shape[-1]  # as stored, and another source may store others
   return config
 
 
@@ -57,7 +59,7 @@ def main(argv: Sequence[str]) -> None:
     raise InputError(f'--out {out}: there is no folder {out.parent}')
   run = restore.open_run(values.workdir)
   if values.data:
-    source = data.load(data_config(run.config.data, values.data), values.split)
+    source = data.load(data_config(run, values.data), values.split)
   else:
     source = run.sources.get(values.split)
   if source is None:

@@ -41,7 +41,8 @@ class Watch:
     self.look()
     with jax.transfer_guard('allow'):
       yield
-    self._looked = time.perf_counter()
+    if self._looked is not None:  # before the first step, its end is still to come
+      self._looked = time.perf_counter()
 
   def stepped(self, step: int, metrics) -> None:
     """Takes a step's metrics; blocks on the one before, so that at most two steps are under way."""

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 import zlib
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 import small
 from conftest import QUICK_TO_COMPILE
 
-from ssljax import embed, evaluate, main
+from ssljax import config, data, embed, evaluate, main
 from ssljax import list as listing
 from ssljax.errors import InputError
 
@@ -185,6 +186,17 @@ def test_the_commands_on_one_run(images, tmp_path, capsys):
   with pytest.raises(InputError, match='the data has x, wanted image'):
     call(embed, f'--workdir={folder}', f'--data={tmp_path}/vectors.npy', f'--out={tmp_path}/v.npz',
          capsys=capsys)  # fmt: skip
+
+
+def test_other_data_gets_the_channels_of_the_run(images, tmp_path):
+  grey = tmp_path / 'grey.npz'
+  np.savez(grey, x=np.zeros((4, 16, 16), np.uint8))
+  c = config.get_config('mae,npz,preset=tiny')  # it leaves the channels as they are stored
+  for path, others, channels in ((images, grey, 3), (grey, images, 1)):
+    c.data.path = str(path)
+    run = types.SimpleNamespace(config=c, sources={'train': data.load(c.data, 'train')})
+    source = data.load(embed.data_config(run, str(others)), 'train')
+    assert source[0]['image'].shape[-1] == channels
 
 
 def test_list_names_every_method(capsys):
