@@ -36,8 +36,6 @@ def command_line():
 
 def settings(args, method):
   c = config.get_config(f'{method},npz,preset=cifar,encoder={args.encoder}')
-  if 'stem' in c.encoder:
-    c.encoder.stem = 'cifar'
   c.data.path = args.data
   c.update(batch_size=args.batch_size, compute_dtype=args.compute_dtype, log_every=20)
   return c

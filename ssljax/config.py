@@ -33,7 +33,8 @@ def get_config(arg: str = 'simclr,digits') -> ConfigDict:
   arg: a method (`python -m ssljax.list`) and a data set (a source in ssljax/data or the name of a
     TFDS set), and if wanted `preset=tiny|cifar|imagenet`, the size of image whose settings the
     method takes (the data set's own otherwise; a method may have further ones in `PRESETS`), and
-    `encoder=` another network than the preset's.
+    `encoder=` another network than the preset's, of its own size and with the options of the
+    preset's that it has too.
 
   The method gives `method`, `optim`, `encoder`, `batch_size` and `epochs`; the data set gives
   `data`. Raises InputError for a name that is not known, with the nearest that is.
@@ -76,14 +77,12 @@ def get_config(arg: str = 'simclr,digits') -> ConfigDict:
         'baselines': ('random', 'raw'),  # by the same protocols: an untrained encoder, the input
       },
       'data': source,
-      'encoder': models.get_config(options.get('encoder', settings.encoder.name)),
+      'encoder': _encoder(options.get('encoder', settings.encoder.name), settings.encoder),
       'optim': optim.get_config(**settings.optim),
       'method': {'name': method_name, **settings.method},
     }
   )
   with config.unlocked():
-    if 'encoder' not in options:
-      config.encoder.update(settings.encoder)
     if 'views' in config.method:
       _fit_views(config.method.views, config)
     if 'patch_size' in config.method:
@@ -95,6 +94,27 @@ def get_config(arg: str = 'simclr,digits') -> ConfigDict:
       config.method.patch_size = config.encoder.get_ref('patch_size')
     if 'depth' in config.method:
       config.method.depth = config.encoder.get_ref('depth')
+  return config
+
+
+# What makes an encoder larger or smaller, and is never of a preset for another one.
+SIZES = (
+  'block', 'depth', 'depths', 'dim', 'group_width', 'groups', 'heads', 'hidden', 'last_heads',
+  'mlp', 'mlp_hidden', 'mlp_ratio', 'remat', 'se_ratio', 'stem_width', 'swiglu_align', 'width',
+  'widths',
+)  # fmt: skip
+
+
+def _encoder(name: str, preset: ConfigDict) -> ConfigDict:
+  """The options of an encoder, with those of the preset's encoder that are for it too."""
+  config = models.get_config(name)
+  if name == preset.name:
+    config.update(preset)
+  else:
+    # Of one type: 'pool' is a word of a ViT, and a number of a scattering network.
+    shared = set(preset) & set(config) - {'name', *SIZES}
+    same = [field for field in shared if type(preset[field]) is type(config[field])]
+    config.update({field: preset[field] for field in same})
   return config
 
 

@@ -9,7 +9,7 @@ import pytest
 import small
 from ml_collections import ConfigDict
 
-from ssljax import config, program, sharding
+from ssljax import config, models, program, sharding
 from ssljax.augment import image
 from ssljax.errors import InputError
 from ssljax.methods.image import _pair, mv_mr
@@ -50,6 +50,22 @@ def test_moco_v3_keeps_the_patch_projection_of_a_vit():
 def test_moco_v3_says_that_a_resnet_has_no_patches_to_freeze():
   with pytest.raises(InputError, match="no parameters 'patch_embed' to freeze"):
     make('moco_v3,digits,preset=tiny,encoder=convnet_small', freeze_patch_embed=True)
+
+
+def test_another_encoder_has_its_own_size_and_the_options_of_the_presets():
+  def encoder(arg):
+    return config.get_config(arg).encoder.to_dict()
+
+  seen = encoder('simclr,npz,preset=imagenet,encoder=resnet18')
+  assert seen == models.get_config('resnet18').to_dict() | {'zero_init_residual': True}
+  seen = encoder('simclr,npz,preset=tiny,encoder=resnet50')  # not the 16 channels of its resnet10
+  assert seen == models.get_config('resnet50').to_dict() | {'stem': 'small'}
+  seen = encoder('moco_v3,npz,preset=imagenet_vit,encoder=vit_large')  # nor the 12 heads
+  assert (seen['positions'], seen['heads'], seen['depth']) == ('sincos_rows', 16, 24)
+  assert encoder('simmim,digits,encoder=vit_micro') == encoder('simmim,digits')
+  assert encoder('simmim,digits,encoder=vit_tiny')['mask_token']
+  with pytest.raises(InputError, match='mae hides patches'):  # 'pool' there is no word
+    encoder('mae,digits,encoder=scattering_2')
 
 
 def test_supcon_projects_features_of_length_one():
