@@ -66,13 +66,13 @@ def train(config: ConfigDict, folder: str | os.PathLike) -> dict | None:
       )
     if start > steps:
       raise InputError(f'steps is {steps}, but the run in {folder} is at step {start} already')
+    if first:  # as it goes on, where fields that may differ do
+      workdir.write_json(folder / 'config.json', fields)
     if start == steps and (folder / 'summary.json').is_file():
       summary = workdir.read_json(folder / 'summary.json')
       if summary.get('steps') == steps:  # not what is left of a run that has been prolonged
         say(f'the run in {folder} is done: {steps} steps')
         return summary
-    if first:  # as it goes on, where fields that may differ do
-      workdir.write_json(folder / 'config.json', fields)
     if start:
       say(f'continuing at step {start} of {steps}')
     if config.micro_batches > 1 and 'batch_stats' in str(jax.tree.structure(train_state.state)):

@@ -11,18 +11,26 @@ from ssljax import config as configs
 from ssljax.errors import InputError
 
 # Fields that may differ between the run that saved and the run that goes on: they change where and
-# how fast it runs and what is looked at, not what is learned.
+# how fast it runs and what is looked at, not what is learned. Data may be moved; checkpoints know
+# its size.
 FREE_FIELDS = (
-  'checkpoint', 'checkpoint_every', 'compilation_cache', 'data.resident', 'data.resident_bytes',
-  'data.workers', 'distributed', 'eval', 'eval_every', 'log_every', 'mesh', 'report', 'tensorboard',
+  'checkpoint', 'checkpoint_every', 'compilation_cache', 'data.path', 'data.resident',
+  'data.resident_bytes', 'data.workers', 'distributed', 'eval', 'eval_every', 'log_every', 'mesh',
+  'report', 'tensorboard',
 )  # fmt: skip
 
 PROBE = '.ssljax-'  # begins the name of a file that says whether a folder can be written
 
 
 def to_fields(config: ConfigDict) -> dict:
-  """The config as it looks after a trip through JSON: plain dicts, lists and scalars."""
-  return json.loads(config.to_json_best_effort())
+  """The config as it looks after a trip through JSON: plain dicts, lists and scalars.
+
+  The path of the data is that from the root, so that the run can be opened from anywhere.
+  """
+  fields = json.loads(config.to_json_best_effort())
+  if fields['data'].get('path'):
+    fields['data']['path'] = os.path.abspath(fields['data']['path'])
+  return fields
 
 
 def _flat(tree: dict, prefix: str = '') -> dict:

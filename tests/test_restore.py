@@ -117,6 +117,16 @@ def test_a_run_of_before_an_option_has_its_default():
     workdir.refuse_other_config('runs/old', fields, workdir.to_fields(made))
 
 
+def test_data_may_be_moved_and_is_found_from_anywhere(tmp_path, monkeypatch):
+  made = config.get_config('simclr,npz')
+  made.data.path = 'images.npz'
+  monkeypatch.chdir(tmp_path)
+  fields = workdir.to_fields(made)
+  assert fields['data']['path'] == str(tmp_path / 'images.npz')
+  made.data.path = '/elsewhere/images.npz'
+  workdir.refuse_other_config('runs/one', fields, workdir.to_fields(made))
+
+
 def test_positions_are_resized_with_the_first_token_as_it_was():
   table = np.concatenate([np.full((1, 2), 9.0), np.indices((4, 4)).reshape(2, -1).T]).astype('f')
   seen = np.asarray(positions.resize_table(table, 1 + 8 * 8))
