@@ -18,7 +18,7 @@ from ssljax.data import communities, graphs, motifs, neighbours, roles
 from ssljax.data import graph as graph_files
 from ssljax.embedding._graph import from_edges
 from ssljax.errors import InputError
-from ssljax.evaluators import fine_tune
+from ssljax.evaluators import fine_tune, links
 from ssljax.evaluators import graphs as probes
 from ssljax.methods.graph import graphcl
 from ssljax.models import graph as graph_models
@@ -836,7 +836,7 @@ def test_probes_find_what_is_there():
     probes.run(good, y, {}, ['knn-v1'])
   same = np.array([[0, 4], [1, 5]])
   other = np.array([[0, 1], [1, 2]])
-  assert probes.link_scores(np.eye(4)[y], same, other) == {'auc': 1.0, 'ap': 1.0}
+  assert links.link_scores(np.eye(4)[y], same, other) == {'auc': 1.0, 'ap': 1.0}
 
 
 def test_nodes_of_several_labels_are_judged_by_share():
@@ -865,9 +865,9 @@ def test_features_of_pairs_are_those_of_their_nodes():
     ('l1', [[2, 6], [2, 2.5]]),
     ('l2', [[4, 36], [4, 6.25]]),
   ):
-    np.testing.assert_allclose(probes.edge_features(z, pairs, kind), wanted)
+    np.testing.assert_allclose(links.edge_features(z, pairs, kind), wanted)
   with pytest.raises(InputError, match="kind is 'mean', wanted average"):
-    probes.edge_features(z, pairs, 'mean')
+    links.edge_features(z, pairs, 'mean')
 
 
 def test_fine_tuning_learns_from_few_labels():

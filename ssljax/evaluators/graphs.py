@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 
 from ssljax.errors import InputError
+from ssljax.evaluators import links
 
 PENALTIES = (0.1, 1.0, 10.0, 100.0, 1000.0)  # C of scikit-learn: inverse strengths
 SVM_PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0, 1000.0)
@@ -220,10 +221,10 @@ def graph_linear_svm_v1(x, y, split, *, seed: int = 0) -> dict[str, float]:
 
 
 def link_v1(x, y, split, *, seed: int = 0) -> dict[str, float]:
-  """`link_scores` of the edges that were held out; raises InputError if none were."""
+  """`links.link_scores` of the edges that were held out; raises InputError if none were."""
   if 'links' not in split:
     raise InputError('link-v1 needs edges that training does not see: set data.held_out_links')
-  return link_scores(x, split['links'], split['no_links'])
+  return links.link_scores(x, split['links'], split['no_links'])
 
 
 def multi_label_v1(x, y, split, *, seed: int = 0) -> dict[str, float]:
@@ -253,7 +254,11 @@ PROTOCOLS = {
 
 
 # What a protocol gives besides, or in the place of, an accuracy.
-METRICS = {'kmeans-v1': ('accuracy', 'nmi', 'ari'), 'link-v1': ('auc', 'ap')}
+METRICS = {
+  'kmeans-v1': ('accuracy', 'nmi', 'ari'),
+  'link-v1': ('auc', 'ap'),
+  'multi-label-v1': tuple(f'{kind}-{n}' for n in TRAIN_PERCENTS for kind in ('macro', 'micro')),
+}
 
 
 def written(name: str) -> dict[str, str]:
@@ -306,38 +311,6 @@ def run(
     if deviations and 'std' in numbers:
       found[f'{name}-std'] = numbers['std']
   return found
-
-
-def link_scores(z, edges, others) -> dict[str, float]:
-  """AUC and average precision of dot products of embeddings z [N, D] of pairs.
-
-  edges: int [E, 2], held out; others: int [M, 2], pairs that are none.
-  """
-  from sklearn.metrics import average_precision_score, roc_auc_score
-
-  pairs = np.concatenate([edges, others])
-  scores = (z[pairs[:, 0]] * z[pairs[:, 1]]).sum(1)
-  truth = np.arange(len(pairs)) < len(edges)
-  return {
-    'auc': float(roc_auc_score(truth, scores)),
-    'ap': float(average_precision_score(truth, scores)),
-  }
-
-
-def edge_features(z, pairs, kind: str = 'hadamard') -> np.ndarray:
-  """[M, D]: features of pairs int [M, 2] from those of their nodes z [N, D], for a classifier.
-
-  'average' (a + b) / 2, 'hadamard' a b, 'l1' |a - b|, 'l2' (a - b)^2, by coordinate: table 1 of
-  Grover & Leskovec 2016. Raises InputError for a kind that is none of these.
-  """
-  first, second = z[pairs[:, 0]], z[pairs[:, 1]]
-  if kind == 'average':
-    return (first + second) / 2
-  if kind == 'hadamard':
-    return first * second
-  if kind in ('l1', 'l2'):
-    return np.abs(first - second) ** int(kind[1])
-  raise InputError(f'kind is {kind!r}, wanted average, hadamard, l1 or l2')
 
 
 def multi_label_f1(x, groups, train_share: float, *, seed: int = 0) -> dict[str, float]:
