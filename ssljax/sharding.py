@@ -81,6 +81,7 @@ def state_shardings(abstract, mesh: Mesh, *, min_size: int = 2**16, rules=RULES)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
+  """Of an array that every device of the mesh has whole."""
   return NamedSharding(mesh, P())
 
 

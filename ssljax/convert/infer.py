@@ -190,6 +190,10 @@ def residual(ours, known):
 
 
 def options(ours, layout, known, patch_size):
+  """The config of the encoder whose arrays by path are `ours`; empty if it is none of those known.
+
+  Raises InputError if the arrays or what is `known` do not fit each other.
+  """
   if 'conv1/kernel' in ours:
     return residual(ours, known)
   return vit(ours, layout, known, patch_size) if 'patch_embed/kernel' in ours else ConfigDict()

@@ -50,6 +50,11 @@ QKV = 'blocks_{}/attn/qkv'
 
 
 def timm_vit(block='blocks.{}', *, patch=True, qkv=True):
+  """Rules of a vision transformer by the names of timm, which most share.
+
+  block: their name of a block. patch: whether with what is outside of blocks, patch embedding,
+  last norm, class token and positions. qkv: whether queries, keys and values have a bias.
+  """
   rules = [
     *norm('blocks_{}/norm1', f'{block}.norm1'),
     *norm('blocks_{}/norm2', f'{block}.norm2'),
@@ -131,6 +136,7 @@ IJEPA_OPTIONS = {'class_token': False, 'pool': 'mean'}
 
 
 def named(*wanted):
+  """A `when` of a layout: files without a model_type that have a name with one of the patterns."""
   return lambda names, model_type: (
     not model_type and any(re.search(pattern, name) for pattern in wanted for name in names)
   )

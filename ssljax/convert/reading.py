@@ -29,6 +29,8 @@ class Row(NamedTuple):
 
 
 class Report(NamedTuple):
+  """What became of each tensor of a file: the layout and prefix it was found in, and the rows."""
+
   path: str
   layout: str
   prefix: str

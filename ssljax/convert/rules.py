@@ -10,6 +10,8 @@ import numpy as np
 
 
 class Rule(NamedTuple):
+  """ours: our path. theirs: their names. kind: how arrays of the two differ, one of KINDS."""
+
   ours: str
   theirs: tuple[str, ...]
   kind: str = 'same'
@@ -32,6 +34,7 @@ RANK = {'linear': 2, 'conv': 4, 'patch': 4, 'token': 3}
 
 
 def norm(ours, theirs):
+  """A scale and a bias, of layer norm or batch norm."""
   return [Rule(f'{ours}/scale', (f'{theirs}.weight',)), Rule(f'{ours}/bias', (f'{theirs}.bias',))]
 
 

@@ -45,4 +45,5 @@ def box_around(mask: np.ndarray, patch_size: int, image_size=None) -> np.ndarray
 
 
 def no_boxes() -> np.ndarray:
+  """int [0, 4]: of an image in which nothing is found."""
   return np.zeros((0, 4), int)

@@ -30,6 +30,9 @@ def mlp(
   output) or 'batch_no_affine' (SimSiam's, MoCo v3's).
   hidden_bias, last_bias: whether the linear layers have a bias.
 
+  Outputs are [N, sizes[-1]]. SimCLR's projector (Chen et al. 2020, section 2.1), and the predictor
+  of BYOL (Grill et al. 2020, appendix C.1) and others.
+
   Raises ValueError on an unknown norm.
   """
   for name, value in {'norm': norm, 'last_norm': last_norm}.items():

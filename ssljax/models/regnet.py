@@ -56,6 +56,7 @@ STEMS = {'imagenet': (2, 2), 'small': (1, 2), 'cifar': (1, 1)}
 
 
 def get_config(name):
+  """The options of an encoder with their defaults."""
   return ConfigDict(
     {
       'name': name,

@@ -25,6 +25,7 @@ STEMS = {'imagenet': (7, 2, 3), 'cifar': (3, 1, 1), 'small': (3, 2, 1)}
 
 
 def get_config(name):
+  """The options of an encoder with their defaults."""
   return ConfigDict(
     {
       'name': name,

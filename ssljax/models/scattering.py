@@ -32,6 +32,7 @@ VARIANTS = {
 
 
 def get_config(name):
+  """The options of an encoder with their defaults."""
   return ConfigDict(
     {
       'name': name,

@@ -38,6 +38,7 @@ CHOICES = {
 
 
 def get_config(name):
+  """The options of an encoder with their defaults."""
   return ConfigDict(
     {
       'name': name,
