@@ -45,7 +45,7 @@ def make(config, train_state, mesh, read=lambda outputs: outputs, *, batch_size=
   if not has_patches(config):
     raise InputError(f'encoder is {config.encoder.name}, wanted a ViT, which has patches')
   if 'encoder' not in train_state.params:
-    raise InputError(f'method {config.method.name} has no parameters of the name encoder')
+    raise InputError(f'method {config.method.name} has no parameters named encoder')
   encoder = models.make(
     config.encoder.copy_and_resolve_references(), dtype=jnp.dtype(config.compute_dtype)
   )

@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> None:
   values = cli.parse(argv, define, __doc__)
   cli.required(values, 'config')
   if values.devices < 0 or (values.devices and not values.dry_run):
-    raise InputError(f'--devices is {values.devices}: wanted 1 or more, and --dry_run')
+    raise InputError(f'--devices is {values.devices}: wanted 1 or more, with --dry_run')
   if values.dry_run:
     from ssljax import dry_run
 

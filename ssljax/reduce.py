@@ -74,7 +74,9 @@ def _set(config, name, value):
   for part in parts:
     config = config.get(part, {})
   if field not in config:
-    raise InputError(f'{name} is no field of the config, wanted such as epochs or encoder__dim')
+    raise InputError(
+      f'{name} is no field of the config, wanted one, such as epochs or encoder__dim'
+    )
   try:
     config[field] = value
   except TypeError as error:

@@ -259,7 +259,7 @@ def test_other_files_are_refused(tmp_path):
   [
     (
       lambda t: t.pop('blocks.1.attn.proj.bias'),
-      'no dino: encoder/blocks_1/attn/proj/bias is missing',
+      'does not fit layout dino: encoder/blocks_1/attn/proj/bias is missing',
     ),
     (lambda t: t.update({'blocks.1.extra': np.zeros(2, np.float32)}), 'no place'),
     (lambda t: t.update({'norm.bias': np.zeros(5, np.float32)}), r'shape \[5\], wanted \[32\]'),

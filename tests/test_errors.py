@@ -175,7 +175,7 @@ CASES = {
   ),
   'devices to train on that are not there': (
     on('simclr,digits', '--devices=4'),
-    'devices is 4: wanted 1 or more, and --dry_run',
+    'devices is 4: wanted 1 or more, with --dry_run',
   ),
   'batch larger than the set': (
     on('simclr,digits', '--config.batch_size=1000000'),

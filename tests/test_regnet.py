@@ -129,7 +129,7 @@ def test_remat_computes_the_same_again():
   [
     ({'stem': 'big'}, "encoder.stem is 'big', wanted one of"),
     ({'widths': (16, 36, 64)}, 'wanted multiples of group_width 8'),
-    ({'depths': (1, 1)}, 'wanted as many'),
+    ({'depths': (1, 1)}, 'wanted the same number'),
   ],
 )
 def test_mistakes_are_named(fields, sentence):

@@ -123,7 +123,7 @@ def vit(ours, layout, known, patch_size):
     given.pop('image_size', None)
     config.positions = positions(table, config.class_token)
   elif not config.positions.startswith('rope'):
-    raise InputError('the file has no table of positions, and its layout no rotary ones')
+    raise InputError('the file has no table of positions, and its layout has no rotary ones')
   for field, value in given.items():
     if field in HF_FIELDS or field in DECLARED:
       config[field] = _like(config[field], field, value)

@@ -48,7 +48,7 @@ class Report(NamedTuple):
       more = f' (and {len(bad) - 1} more)' if len(bad) > 1 else ''
       row = bad[0]
       raise InputError(
-        f'{self.path} is no {self.layout}: {row.name} is {row.status}, {row.ours}{more}'
+        f'{self.path} does not fit layout {self.layout}: {row.name} is {row.status}, {row.ours}{more}'
       )
 
 
@@ -89,7 +89,7 @@ def _choose(weights, prefixes):
       return found[0]
   raise InputError(
     f'{weights.path} has several networks, {", ".join(repr(p) for p in prefixes)}: wanted part=, '
-    'a piece of one of these names'
+    'part of one of these names'
   )
 
 
@@ -149,7 +149,7 @@ def convert(weights: files.Weights, *, layout=None, part=None, **known):
       patch_size = parts[0].shape[-1]
     sources[rule.ours] = rule.theirs
   if wrong:
-    raise InputError(f'{weights.path} is no {name}: {next(iter(wrong.values()))}')
+    raise InputError(f'{weights.path} does not fit layout {name}: {next(iter(wrong.values()))}')
 
   def under(root):
     return {p.removeprefix(root): x for p, x in arrays.items() if p.startswith(root)}
@@ -162,7 +162,7 @@ def convert(weights: files.Weights, *, layout=None, part=None, **known):
   decoder_heads = decoder_heads or weights.config.get('decoder_num_attention_heads', 0)
   config = infer.options(under('encoder/'), chosen, known, patch_size)
   if not config:
-    raise InputError(f'{weights.path} is no {name}: it has no patch embedding')
+    raise InputError(f'{weights.path} does not fit layout {name}: it has no patch embedding')
   infer.agree(config, weights)
   decoder = {}
   if 'decoder/embed/kernel' in arrays:

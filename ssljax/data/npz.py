@@ -93,7 +93,7 @@ def array(file, path, key) -> np.ndarray:
 def _unusable(where, error) -> InputError:
   if 'Object arrays' in str(error):
     return InputError(f'{where} holds pickled objects, wanted plain arrays of numbers')
-  return InputError(f'{where} cannot be read, it is damaged or no NumPy file')
+  return InputError(f'{where} cannot be read: it is damaged or is no NumPy file')
 
 
 def _arrays(config, file, path, image, label) -> source.ArraySource:

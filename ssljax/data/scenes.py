@@ -55,7 +55,7 @@ def annotated(config: ConfigDict, split: str) -> Scenes:
   digits.check(config, CANVAS)
   low, high = config.digits
   if not 1 <= low <= high <= 2:
-    raise InputError(f'data.digits is {tuple(config.digits)}, wanted 1 or 2, rising')
+    raise InputError(f'data.digits is {tuple(config.digits)}, wanted (fewest, most), each 1 or 2')
   glyphs, label = digits.glyphs(config.seed, split)
   size = config.train_size if split == 'train' else config.test_size
   rng = np.random.default_rng([config.seed, 2 + (split == 'train')])

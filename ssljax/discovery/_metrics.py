@@ -55,12 +55,12 @@ def _each(predicted, truth):
   predicted, truth = list(predicted), list(truth)
   if len(predicted) != len(truth) or not truth:
     raise InputError(
-      f'predicted and truth: boxes of {len(predicted)} and {len(truth)} images seen, as many of '
-      'both wanted, and at least one'
+      f'predicted and truth: boxes of {len(predicted)} and {len(truth)} images seen, the '
+      'same number of each wanted, at least one'
     )
   for i, boxes in enumerate(truth):
     if not len(boxes):
-      raise InputError(f'truth: no box in image {i} seen, one wanted at least')
+      raise InputError(f'truth: no box in image {i} seen, at least one wanted')
   return [box_iou(p, t) for p, t in zip(predicted, truth, strict=True)]
 
 

@@ -103,7 +103,7 @@ def micro_average_precision(scores, source):
     raise InputError('scores: NaN or infinite values seen, finite numbers wanted')
   copies = np.flatnonzero(source >= 0)
   if not len(copies):
-    raise InputError('source: no query with a reference seen, one wanted at least')
+    raise InputError('source: no query with a reference seen, at least one wanted')
   true = np.sort(scores[copies, source[copies]])
   found = len(true) - np.searchsorted(true, true)
   ranked = scores.size - np.searchsorted(np.sort(scores, axis=None), true)

@@ -67,7 +67,7 @@ def scores(predicted, masks, num_classes: int) -> dict[str, float]:
   predicted, masks = np.asarray(predicted), np.asarray(masks)
   known = masks != IGNORE
   if not known.any():
-    raise InputError('masks: no pixel with a label seen, one wanted at least')
+    raise InputError('masks: no pixel with a label seen, at least one wanted')
   pairs = num_classes * masks[known].astype(np.int64) + predicted[known]
   table = np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
   common, union = table.diagonal(), table.sum(0) + table.sum(1) - table.diagonal()
@@ -187,7 +187,7 @@ def _labelled(x, masks, num_classes, most, seed, *others):
   shares = patch_shares(masks, x.shape[1:3], num_classes)
   rows = np.flatnonzero(shares.any(-1))
   if not len(rows):
-    raise InputError('train_masks: no pixel with a label seen, one wanted at least')
+    raise InputError('train_masks: no pixel with a label seen, at least one wanted')
   if len(rows) > most:
     rows = np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
   flat = x.reshape(-1, x.shape[-1]), shares.reshape(-1, num_classes), *map(np.ravel, others)

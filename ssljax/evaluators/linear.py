@@ -70,7 +70,7 @@ def linear_v1(
     train_x, train_y = train_x[rows], train_y[rows]
   held_out = stratified_split(train_y, VALIDATION_FRACTION, seed)
   if not held_out.any():
-    raise InputError('train labels: one row of each class seen, two of some class wanted')
+    raise InputError('train labels: one row of each class seen, at least two of some class wanted')
   train_x, test_x = _standardise(train_x, test_x)
 
   x, y, in_fit, everywhere = jax.device_put(

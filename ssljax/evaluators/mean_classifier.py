@@ -40,7 +40,7 @@ def mean_classifier(
   if num_classes < 2 or not counts.all():
     raise InputError(
       f'train labels: {np.count_nonzero(counts)} of {num_classes} classes seen, '
-      'all of at least 2 wanted'
+      'all of them wanted, and at least 2'
     )
   if form not in FORMS:
     raise InputError(f'form is {form!r}, wanted one of {", ".join(FORMS)}')

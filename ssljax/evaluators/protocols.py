@@ -130,7 +130,7 @@ def parse(name: str) -> Parsed:
       f'labels of each class (nearest: {near!r})'
     )
   if labels and base in WITHOUT_LABELS:
-    raise InputError(f'protocol: {name!r} seen, {base!r} wanted, which learns from no labels')
+    raise InputError(f'protocol: {name!r} seen, {base!r} wanted: it learns from no labels')
   return Parsed(base, int(labels) if labels else None, metric)
 
 

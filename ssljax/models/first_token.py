@@ -25,7 +25,7 @@ def first_token(*, layers=3, heads=8, dropout=0.1) -> Net:
   and missing.
   """
   if not 0 <= dropout < 1:
-    raise InputError(f'dropout is {dropout}, wanted it from 0 to below 1')
+    raise InputError(f'dropout is {dropout}, wanted 0 or more and less than 1')
   return from_linen(FirstToken(layers, heads, dropout))
 
 

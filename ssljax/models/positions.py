@@ -60,8 +60,8 @@ def resize_table(table, rows, **options):
   new = math.isqrt(max(rows - first, 0))
   if first + new**2 != rows or not new:
     raise InputError(
-      f'positions are {len(table)}, {first} and a grid of {side} x {side}, wanted {rows}, which is '
-      f'no square beside {first}'
+      f'the table of positions has {len(table)} rows, {first} and a grid of {side} x {side}: '
+      f'wanted {rows}, but {rows - first} beside the {first} make no square'
     )
   grid = resize_positions(table[first:], (side, side), (new, new), **options)
   return jnp.concatenate([table[:first], grid])

@@ -89,8 +89,8 @@ class LightDecoder(nn.Module):
     doublings = max(0, round(math.log2(self.size / side)))
     if side * 2**doublings != self.size or not doublings:
       raise InputError(
-        f'the last map has {side} pixels a side, wanted the {self.size} of the images after '
-        'doubling it once or more'
+        f'the last map has {side} pixels a side, wanted one that becomes the {self.size} '
+        'of the images by doubling'
       )
     if self.width % 2**doublings:
       raise InputError(f'decoder.width is {self.width}, wanted a multiple of {2**doublings}')
