@@ -322,7 +322,7 @@ def test_bad_npz(tmp_path):
   (tmp_path / 'bad.npz').write_bytes(whole.replace(bytes(range(3, 4)) * 192, b'\0' * 192))
   refuses('bad.npz: x cannot be read, it is damaged')
   (tmp_path / 'bad.npy').write_bytes(b'not an array')
-  refuses('cannot be read, it is damaged or no NumPy file', name='bad.npy')
+  refuses('cannot be read: it is damaged or is no NumPy file', name='bad.npy')
   np.save(tmp_path / 'bad.npy', np.array([{}], object), allow_pickle=True)
   refuses('holds pickled objects', name='bad.npy')
 

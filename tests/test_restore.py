@@ -137,5 +137,7 @@ def test_positions_are_resized_with_the_first_token_as_it_was():
   np.testing.assert_allclose(grid[3:5, :, 0].mean(0), 1.5, rtol=1e-5)
   np.testing.assert_allclose(grid[..., 0], grid[..., 1].T, atol=1e-6)
   np.testing.assert_array_equal(positions.resize_table(table, 17), table)
-  with pytest.raises(InputError, match='positions are 17, 1 and a grid of 4 x 4, wanted 20'):
+  with pytest.raises(
+    InputError, match='positions has 17 rows, 1 and a grid of 4 x 4: wanted 20, but 19 beside the 1'
+  ):
     positions.resize_table(table, 20)

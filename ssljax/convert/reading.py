@@ -48,7 +48,8 @@ class Report(NamedTuple):
       more = f' (and {len(bad) - 1} more)' if len(bad) > 1 else ''
       row = bad[0]
       raise InputError(
-        f'{self.path} does not fit layout {self.layout}: {row.name} is {row.status}, {row.ours}{more}'
+        f'{self.path} does not fit layout {self.layout}: {row.name} is {row.status}, '
+        f'{row.ours}{more}'
       )
 
 

@@ -79,7 +79,8 @@ def make(config, *, dtype=jnp.float32) -> Net:
     raise InputError(f'encoder.stem is {config.stem!r}, wanted one of {sorted(STEMS)}')
   if len(config.depths) != len(config.widths):
     raise InputError(
-      f'encoder.depths is {config.depths} and encoder.widths is {config.widths}, wanted the same number'
+      f'encoder.depths is {config.depths} and encoder.widths is {config.widths}, wanted the same '
+      'number'
     )
   for width in config.widths:
     if width % min(config.group_width, width):
