@@ -42,6 +42,10 @@ def queue_memory(size, width):
 
 def enqueued(state, rows):
   """`state` with rows [B, D], at length one, written over the oldest of its queue."""
+  if len(rows) > len(state['queue']):
+    raise InputError(
+      f'method.queue_size is {len(state["queue"])}, wanted at least the {len(rows)} rows of a batch'
+    )
   queue, pointer = ops.enqueue(state['queue'], state['pointer'], ops.l2_normalize(rows))
   return {**state, 'queue': queue, 'pointer': pointer}
 

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict, config_dict
 
 from ssljax import losses, ops
 from ssljax.augment import image
+from ssljax.errors import InputError
 from ssljax.method import two_part
 from ssljax.methods.image import _features, _paint, _pair
 from ssljax.models import decoders
@@ -82,6 +83,11 @@ def make(config, nets, *, upscale=1):
   target = upscale * patch
   num_patches = (size // patch) ** 2
   keep = int(num_patches * (1 - config.mask_ratio))
+  if not 1 <= keep < num_patches:
+    raise InputError(
+      f'method.mask_ratio is {config.mask_ratio} of {num_patches} patches, wanted one at least to '
+      'hide and one to see'
+    )
 
   def decoder(channels):
     return decoders.mae_decoder(
@@ -112,6 +118,8 @@ def make(config, nets, *, upscale=1):
     kept, restore, _ = ops.random_mask(batch['noise'], keep)
     params, stats = encoder.init(jax.random.fold_in(rng, 0), x, keep=kept)
     latent, _ = encoder.apply(params, stats, x, train=False, keep=kept)
+    if 'cls' not in latent:
+      raise InputError('encoder.class_token is False, wanted True: the decoder reads it too')
     tokens = jnp.concatenate([latent['cls'][:, None], latent['tokens']], axis=1)
     painted, _ = decoder(x.shape[-1]).init(jax.random.fold_in(rng, 1), tokens, restore)
     return {'encoder': params, 'decoder': painted}, {'stats': stats}
