@@ -41,15 +41,24 @@ def _flat(tree: dict, prefix: str = '') -> dict:
   return out
 
 
+def _horizon(fields: dict) -> list[str]:
+  """The fields that go by how many steps there are in all; a run without one may be prolonged."""
+  used = {
+    'optim.schedule': fields['optim.schedule'] == 'cosine',
+    'optim.weight_decay_final': fields['optim.weight_decay_final'] is not None,
+    'method.total_steps': 'method.total_steps' in fields,
+  }
+  return [field for field, goes in used.items() if goes]
+
+
 def refuse_other_config(where, saved: dict, fields: dict) -> None:
   """Raises InputError if a field that decides what is learned differs from the run's at `where`.
 
   An option that either does not have yet, being of an earlier version, has its default there.
   """
-  free = FREE_FIELDS
-  if fields['optim']['schedule'] != 'cosine':
-    free += ('steps', 'epochs')  # a run without a horizon may be prolonged
   old, new = (_flat(to_fields(configs.from_json(each))) for each in (saved, fields))
+  horizon = _horizon(new)
+  free = FREE_FIELDS if horizon else (*FREE_FIELDS, 'steps', 'epochs')
   differing = [
     f'{name} was {old.get(name, "absent")!r} and is now {new.get(name, "absent")!r}'
     for name in sorted({*old, *new})
@@ -57,9 +66,11 @@ def refuse_other_config(where, saved: dict, fields: dict) -> None:
     and not any(name == field or name.startswith(field + '.') for field in free)
   ]
   if differing:
+    longer = any(line.startswith(('steps ', 'epochs ')) for line in differing)
+    why = f' (the number of steps decides {" and ".join(horizon)})' if longer else ''
     raise InputError(
-      f'{where} holds a run of another config: {"; ".join(differing)}; give the old values, or '
-      'another --workdir'
+      f'{where} holds a run of another config: {"; ".join(differing)}{why}; give the old values, '
+      'or another --workdir'
     )
 
 

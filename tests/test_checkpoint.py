@@ -127,3 +127,22 @@ def test_changed_config_is_refused_by_field(tmp_path):
     checkpoints.save(1, state)
   with open_folder(other, {**constant, 'steps': 20}) as checkpoints:
     assert checkpoints.restore(target)[1] == 1
+
+
+@pytest.mark.parametrize(
+  ('method', 'optim', 'goes'),
+  [
+    ('simclr', {'schedule': 'cosine'}, 'optim.schedule'),
+    ('simclr', {'schedule': 'infinite', 'weight_decay_final': 0.4}, 'optim.weight_decay_final'),
+    ('byol', {'schedule': 'constant'}, 'method.total_steps'),  # of its teacher's momentum
+  ],
+)
+def test_what_goes_by_the_steps_cannot_be_prolonged(method, optim, goes):
+  c = config.get_config(f'{method},digits,preset=tiny')
+  c.optim.update(optim)
+  c.steps = 10
+  saved = workdir.to_fields(c)
+  with pytest.raises(
+    InputError, match=rf'steps was 10 and is now 20 \(the number of steps decides {goes}\)'
+  ):
+    workdir.refuse_other_config('runs/one', saved, {**saved, 'steps': 20})
