@@ -57,8 +57,8 @@ def parse(argv: Sequence[str], define: Callable[[flags.FlagValues], None], usage
     raise InputError(f'--config: {_last_line(error)}') from error
   if len(rest) > 1:
     raise InputError(f'{rest[1]!r} is no flag: wanted --name=value')
-  for name in values:
-    _refuse_names(getattr(values[name], 'override_values', {}))
+  for flag in (values[name] for name in values if values[name].present):
+    _refuse_names(getattr(flag, 'override_values', {}))
   return values
 
 
