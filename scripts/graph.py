@@ -100,9 +100,8 @@ NOTES = {
   'graphmae:citeseer': 'one seed; 71.1 by node-public-v1 before. It stood still for 16 of '
   'its minutes',
   'graphmae:NCI1': "20 of the authors' 300 epochs",
-  'bandana:cora': "settings are the authors'; with a smaller encoder it was 81.4. The published "
-  'number is of one training, kept at the epoch that best told edges held out, here the last is '
-  'kept. It stood still for some of its minutes',
+  'bandana:cora': 'the published number is of one training, kept at the epoch that best told edges '
+  'held out, here the last is kept',
   'dgi:cora': 'runs stood still for most of their minutes; a run takes two',
   'infograph:MUTAG': 'under the random encoder, as others on these 188 graphs are or nearly',
   'infograph:PROTEINS': 'no better than the random encoder, and under sums of the raw features',
