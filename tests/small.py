@@ -20,6 +20,7 @@ SHRUNK = {
     'dim': 32,
     'depth': 2,
     'heads': 2,
+    'rounds': 1,
     'rope_rescale': 1.0,
     'sample_groups': False,
     # The gradient of PReLU's slope is a sum of many terms that cancel but for rounding.

@@ -17,7 +17,7 @@ from cases_self_distillation import (
 )
 from ml_collections import ConfigDict
 
-from ssljax import methods, models, ops, program
+from ssljax import methods, models, ops, optim, program, sharding
 from ssljax.errors import InputError
 from ssljax.methods.image import _distill, _hide, dinov2, dinov3
 from ssljax.models import heads
@@ -49,16 +49,16 @@ def test_prototypes_by_hand(unit_rows, weight_norm):
 
 
 def test_prototypes_are_held_with_their_lengths():
-  def slope(hold):
-    params = {'head': {'prototypes': 2.0, 'lengths': 3.0, 'linear_0': {'kernel': 5.0}}}
-
-    def loss(params):
-      return sum(x**2 for x in jax.tree.leaves(_distill.hold_prototypes(params, hold)))
-
-    return jax.grad(loss)(params)['head']
-
-  assert slope(True) == {'prototypes': 0.0, 'lengths': 0.0, 'linear_0': {'kernel': 10.0}}
-  assert slope(False) == {'prototypes': 4.0, 'lengths': 6.0, 'linear_0': {'kernel': 10.0}}
+  held = _distill.held_prototypes(ConfigDict({'freeze_prototypes_steps': 7}))
+  params = {'head': {'prototypes': 2.0, 'lengths': 3.0, 'linear_0': {'kernel': 5.0}}}
+  assert list(held.values()) == [7]
+  matched = optim.matches(held, params)
+  assert matched == {'head': {'prototypes': True, 'lengths': True, 'linear_0': {'kernel': False}}}
+  c = small.small_config('dino')
+  c.method.freeze_prototypes_steps = 2
+  mesh = sharding.make_mesh(1, 1, jax.devices()[:1])
+  assert program.make_program(c, mesh, small.SOURCE, steps=8).method.held.keys() == held.keys()
+  assert not _distill.held_prototypes(ConfigDict({'freeze_prototypes_steps': 0}))
 
 
 def hidden(batch=64, size=56, **fields):
