@@ -7,7 +7,7 @@ from jax.scipy.special import logsumexp
 
 from ssljax.errors import InputError
 from ssljax.losses._logsumexp import map_rows, over_others, over_others_symmetric
-from ssljax.ops import as_float, check_shape, l2_normalize
+from ssljax.ops import as_float, check_shape, dots, l2_normalize
 
 
 def nt_xent(z1, z2, *, temperature=0.1, chunk_size=None, axis_name=None):
@@ -158,7 +158,7 @@ def moco(q, k, queue, *, temperature=0.07, detach_keys=True, chunk_size=None, ax
   scaled, w = q * lax.rsqrt(jnp.asarray(temperature, q.dtype)), lax.stop_gradient(as_float(queue))
 
   def all_of_queue(rows):
-    return logsumexp(jnp.einsum('bd,kd->bk', rows, w, precision=lax.Precision.HIGHEST), axis=1)
+    return logsumexp(dots('bd,kd->bk', rows, w), axis=1)
 
   negative = map_rows(all_of_queue, scaled, chunk_size)
   return _cross_entropy(jnp.sum(q * k, axis=-1), negative, axis_name)

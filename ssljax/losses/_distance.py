@@ -7,7 +7,7 @@ from jax import lax
 from ssljax.losses._contrastive import check_positive, gather
 from ssljax.losses._logsumexp import map_rows
 from ssljax.losses._redundancy import batch_mean, center, invariance_term, variance_term
-from ssljax.ops import as_float, check_shape
+from ssljax.ops import as_float, check_shape, dots
 
 
 def distance_correlation(x, y, *, chunk_size=None, axis_name=None):
@@ -112,7 +112,7 @@ def mv_mr(
 def _distances(x, keys, ids):
   """[n, B] from rows x [n, D], number ids [n] among the keys [B, D], to all keys."""
   sums = jnp.sum(x * x, axis=1)[:, None] + jnp.sum(keys * keys, axis=1)
-  products = jnp.einsum('id,jd->ij', x, keys, precision=lax.Precision.HIGHEST)
+  products = dots('id,jd->ij', x, keys)
   squared = jnp.where(ids[:, None] == jnp.arange(len(keys)), 0, sums - 2 * products)
   # Rows nearer than this are equal but for rounding, whose root would be a distance.
   rounding = 8 * jnp.finfo(x.dtype).eps * sums

@@ -7,7 +7,7 @@ from ssljax.errors import InputError
 from ssljax.losses._contrastive import nt_xent
 from ssljax.losses._logsumexp import map_rows
 from ssljax.losses._redundancy import covariance_term, invariance_term, variance_term
-from ssljax.ops import as_float, check_shape, l2_normalize
+from ssljax.ops import as_float, check_shape, dots, l2_normalize
 
 
 def care(
@@ -150,7 +150,7 @@ def _equivariance(e1, e2, splits, chunk_size, axis_name):
 
   def row_losses(rows):
     x, ids = rows
-    u, v = jnp.einsum('insd,nsjd->nisj', x, parts, precision=lax.Precision.HIGHEST)
+    u, v = dots('insd,nsjd->nisj', x, parts)
     gap = jnp.where(ids[:, None, None] == jnp.arange(u.shape[-1]), 0, u - v)
     return jnp.sum(gap * gap, axis=(1, 2))
 

@@ -7,7 +7,7 @@ from jax import lax
 from ssljax.losses._contrastive import check_positive, info_nce, unit
 from ssljax.losses._logsumexp import map_rows
 from ssljax.losses._redundancy import batch_mean
-from ssljax.ops import as_float, check_shape
+from ssljax.ops import as_float, check_shape, dots
 
 
 def moco_v3(q1, q2, k1, k2, *, temperature=1.0, chunk_size=None, axis_name=None):
@@ -84,7 +84,7 @@ def ressl(
 
   def logits(z, t):
     scaled = w * lax.rsqrt(jnp.asarray(t, z.dtype))
-    return jnp.einsum('bd,kd->bk', unit(z, t), scaled, precision=lax.Precision.HIGHEST)
+    return dots('bd,kd->bk', unit(z, t), scaled)
 
   def row_losses(rows):
     q, k = rows

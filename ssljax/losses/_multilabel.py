@@ -8,7 +8,7 @@ from ssljax.errors import InputError
 from ssljax.losses._contrastive import check_positive
 from ssljax.losses._logsumexp import map_rows
 from ssljax.losses._redundancy import batch_mean
-from ssljax.ops import as_float, check_shape, l2_normalize
+from ssljax.ops import as_float, check_shape, dots, l2_normalize
 
 
 def mls(
@@ -55,8 +55,8 @@ def mls(
 
   def row_losses(rows):
     z, features = rows
-    nearest = lax.top_k(_dots(features, queue_features), topk)[1]
-    p = _dots(z, queue) / temperature
+    nearest = lax.top_k(dots('bd,kd->bk', features, queue_features), topk)[1]
+    p = dots('bd,kd->bk', z, queue) / temperature
     # -log sigmoid(p) is softplus(p) - p, -log(1 - sigmoid(p)) is softplus(p).
     right = jnp.take_along_axis(p, nearest, axis=1).sum(1)
     return (jax.nn.softplus(p).sum(1) - right) / len(queue)
@@ -64,7 +64,3 @@ def mls(
   rows = l2_normalize(as_float(z)), lax.stop_gradient(as_float(features))
   loss = map_rows(row_losses, rows, chunk_size)
   return batch_mean(loss.sum(), loss, axis_name)
-
-
-def _dots(a, b):
-  return jnp.einsum('bd,kd->bk', a, b, precision=lax.Precision.HIGHEST)

@@ -7,7 +7,7 @@ from jax import lax
 from ssljax.losses._contrastive import check_positive
 from ssljax.losses._logsumexp import map_rows
 from ssljax.losses._redundancy import batch_mean
-from ssljax.ops import as_float, check_shape, l2_normalize
+from ssljax.ops import as_float, check_shape, dots, l2_normalize
 
 FLOAT32_EPS = 2.0**-23
 
@@ -145,7 +145,7 @@ def pirl(
 
 
 def _products(z, bank, candidates):
-  return jnp.einsum('bd,bmd->bm', z, bank[candidates], precision=lax.Precision.HIGHEST)
+  return dots('bd,bmd->bm', z, bank[candidates])
 
 
 def _check(z, bank, candidates):
