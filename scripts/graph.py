@@ -48,7 +48,7 @@ def tu(name):
 
 PUBLIC, RANDOM, ADAM = 'node-public-v1', 'node-random-v1', 'node-adam-v1'
 MORE_DECAYS = 'node-adam-v2'
-SVM, LINEAR_SVM = 'graph-svm-v2', 'graph-linear-svm-v1'
+SVM, LINEAR_SVM = 'graph-svm-v2', 'graph-linear-svm-v2'
 OWN = ('--config.eval.feature=logits', "--config.eval.baselines=('random',)")
 MULTI_LABEL = 'multi-label-v1'
 HYPERGRAPHS = ('cora_cocitation', 'cora_coauthorship', 'citeseer_cocitation')

@@ -82,9 +82,7 @@ def raw(source, *, limit: int) -> Features:
 
 
 def probe(train: Features, test: Features, *, names, seed: int) -> dict[str, float]:
-  """Protocol name -> accuracy; {} where there are no labels."""
-  if train.label is None or test.label is None or not names:
-    return {}
+  """Protocol name -> accuracy."""
   classes = int(max(train.label.max(), test.label.max())) + 1
   features = {
     'train': train.x, 'train_label': train.label, 'test': test.x, 'test_label': test.label,
@@ -129,8 +127,7 @@ def check(program: Program, sources: dict[str, Any], config: ConfigDict) -> None
     scores = [n for name in _graph_protocols(source, settings) for n in graphs.written(name)]
   else:
     scores = [n for name in settings.protocols for n in protocols.written(name)]
-    if any(split is None or 'label' not in split[0] for split in sources.values()):
-      scores = []
+    scores = scores if _labelled(sources) else []
   if settings.feature != 'features':  # which every method has
     batch = example_batch(source, program.mesh.size)
     named = jax.eval_shape(program.embed, program.abstract.params, program.abstract.state, batch)
@@ -167,33 +164,37 @@ def evaluate(
   if hasattr(sources['train'], 'collate'):
     return _evaluate_graphs(program, train_state, sources['train'], config, key, baselines)
   settings = config.eval
-  common = {'batch_size': settings.batch_size, 'feature': settings.feature}
-  probed = sources['test'] is not None
+  names = settings.protocols if _labelled(sources) else ()
 
-  def features(state):
-    if not probed:
-      return None, extract(program, state, sources['train'], limit=settings.test_examples, **common)
-    return tuple(
-      extract(program, state, sources[split], limit=settings[f'{split}_examples'], **common)
-      for split in ('train', 'test')
-    )
+  def features(state, split, limit):
+    return extract(
+      program, state, sources[split], limit=limit, batch_size=settings.batch_size,
+      feature=settings.feature,
+    )  # fmt: skip
 
   def score(train, test, which):
-    found = probe(train, test, names=settings.protocols, seed=config.seed)
+    found = probe(train, test, names=names, seed=config.seed)
     return {f'{name}/{which}': value for name, value in found.items()}
 
-  train, test = features(train_state)
+  held_out = 'train' if sources['test'] is None else 'test'
+  test = features(train_state, held_out, settings.test_examples)
   metrics = without_labels(program, train_state, test, key=key)
-  if probed:
-    metrics = score(train, test, 'learned') | metrics
-  if probed and baselines and 'random' in settings.baselines:
-    metrics |= score(*features(program.init(key)), 'random')
-  if probed and baselines and 'raw' in settings.baselines:
-    inputs = (
-      raw(sources[split], limit=settings[f'{split}_examples']) for split in ('train', 'test')
-    )
+  if not names:
+    return metrics, test
+  limits = {split: settings[f'{split}_examples'] for split in ('train', 'test')}
+  train = features(train_state, 'train', limits['train'])
+  metrics = score(train, test, 'learned') | metrics
+  if baselines and 'random' in settings.baselines:
+    state = program.init(key)
+    metrics |= score(*(features(state, *split) for split in limits.items()), 'random')
+  if baselines and 'raw' in settings.baselines:
+    inputs = (raw(sources[split], limit=limit) for split, limit in limits.items())
     metrics |= score(*inputs, 'raw')
   return metrics, test
+
+
+def _labelled(sources):
+  return all(split is not None and 'label' in split[0] for split in sources.values())
 
 
 def _evaluate_graphs(program, train_state, source, config, key, baselines):

@@ -9,6 +9,7 @@ import sys
 # Tests run small arrays once: compiling is what they spend their time on.
 QUICK_TO_COMPILE = (
   ' --xla_backend_optimization_level=0'
+  ' --xla_cpu_parallel_codegen_split_count=1'
   ' --xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters'
 )
 os.environ['XLA_FLAGS'] = (

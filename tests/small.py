@@ -242,9 +242,9 @@ BATCHES = 3
 
 
 @functools.cache
-def trace(name, data, fsdp, *, steps):
+def trace(name, data, fsdp, *, steps, micro_batches=1):
   """Losses of `steps` steps, and loss, gradient and new state of BATCHES first steps, by path."""
-  program = make(name, data, fsdp)
+  program = make(name, data, fsdp, micro_batches=micro_batches)
   _, losses = run(program, program.init(key()), 0, steps)
   found = {'losses': np.array(losses)}
   for i in range(BATCHES):

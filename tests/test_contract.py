@@ -67,9 +67,19 @@ def test_every_parameter_gets_a_gradient_or_a_reason(name):
     assert np.isfinite(gradient).all(), path
 
 
+def accumulates(name):
+  """Whether eight devices have micro-batches, and a step of these is that of the whole batch."""
+  program = small.make(name)
+  has_batch_norm = 'batch_stats' in str(jax.tree.structure(program.abstract.state))
+  return program.method.forward is not None and not has_batch_norm and level(name) is None
+
+
 def test_eight_devices_equal_one(name):
-  small.assert_same(small.trace(name, 4, 2, steps=4), small.trace(name, 1, 1, steps=4))
-  state = small.make(name, 4, 2).init(small.key())
+  """And two micro-batches at once, where they change nothing: a program less to compile."""
+  micro_batches = 2 if accumulates(name) else 1
+  seen = small.trace(name, 4, 2, steps=4, micro_batches=micro_batches)
+  small.assert_same(seen, small.trace(name, 1, 1, steps=4))
+  state = small.make(name, 4, 2, micro_batches=micro_batches).init(small.key())
   split = [x for x in jax.tree.leaves(state.params) if not x.sharding.is_fully_replicated]
   assert split, 'fsdp shards no parameter'
 
@@ -103,12 +113,12 @@ def test_accumulated_step_is_the_big_batch_step(name):
   program = small.make(name)
   if program.method.forward is None:
     pytest.skip(f'{name} brings its own step')
+  if accumulates(name):
+    pytest.skip(f'{name} accumulates in test_eight_devices_equal_one')
   train_state = program.init(small.key())
-  batch = small.viewed(name)
-  if 'batch_stats' in str(jax.tree.structure(train_state.state)):
-    # Every row twice in a row: the micro-batches then hold the same rows, and so have the batch
-    # statistics of the whole; what is left to differ is how the gradient is put together.
-    batch = jax.tree.map(lambda x: x[::2].repeat(2, axis=0), batch)
+  # Every row twice in a row: the micro-batches then hold the same rows, and so have the batch
+  # statistics of the whole; what is left to differ is how the gradient is put together.
+  batch = jax.tree.map(lambda x: x[::2].repeat(2, axis=0), small.viewed(name))
   whole, parts = [
     small.gradient(name, n)(train_state.params, train_state.state, batch, small.key(1), 0)
     for n in (1, 2)

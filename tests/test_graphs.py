@@ -816,7 +816,7 @@ def test_probes_find_what_is_there():
   good, bad = np.eye(4)[y] + 0.1 * rng.normal(size=(200, 4)), rng.normal(size=(200, 4))
   order = rng.permutation(200)
   split = dict(zip(('train', 'val', 'test'), np.split(order, [40, 80]), strict=True))
-  names = 'node-public-v1', 'node-random-v1', 'node-adam-v2', 'graph-svm-v2', 'graph-linear-svm-v1'
+  names = 'node-public-v1', 'node-random-v1', 'node-adam-v2', 'graph-svm-v2', 'graph-linear-svm-v2'
   for name in names:
     assert probes.run(good, y, split, [name])[name] > 0.95, name
     assert probes.run(bad, y, split, [name])[name] < 0.5, name
@@ -830,7 +830,7 @@ def test_probes_find_what_is_there():
   # What no line divides, a linear machine does not tell apart and a radial kernel does.
   corners = np.sign(rng.normal(size=(120, 2)))
   x, other = corners + 0.1 * rng.normal(size=(120, 2)), (corners.prod(1) > 0).astype(int)
-  assert probes.run(x, other, {}, ['graph-linear-svm-v1'])['graph-linear-svm-v1'] < 0.8
+  assert probes.run(x, other, {}, ['graph-linear-svm-v2'])['graph-linear-svm-v2'] < 0.8
   assert probes.run(x, other, {}, ['graph-svm-v2'])['graph-svm-v2'] > 0.95
   with pytest.raises(InputError, match="'knn-v1' seen"):
     probes.run(good, y, {}, ['knn-v1'])

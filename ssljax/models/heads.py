@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from ssljax.models.norm import BatchNorm
 from ssljax.net import Net, from_linen
-from ssljax.ops import l2_normalize
+from ssljax.ops import gelu, l2_normalize
 
 # What torch draws rows [outputs, inputs] of a linear layer from: their length sets how fast their
 # direction turns where they are normalised.
@@ -97,7 +97,7 @@ class Prototypes(nn.Module):
     init = nn.initializers.truncated_normal(0.02)
     for i, size in enumerate(self.sizes):
       x = nn.Dense(size, dtype=x.dtype, kernel_init=init, name=f'linear_{i}')(x)
-      x = nn.gelu(x, approximate=False) if i < len(self.sizes) - 1 else x
+      x = gelu(x) if i < len(self.sizes) - 1 else x
     if not self.weight_norm:
       rows = self.param('prototypes', init, (self.count, x.shape[-1]))
       return l2_normalize(x) @ rows.T.astype(x.dtype)

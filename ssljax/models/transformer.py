@@ -3,10 +3,9 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from ssljax.models.positions import rotate
-from ssljax.ops import attend, project
+from ssljax.ops import attend, gelu, project
 
 xavier = nn.initializers.xavier_uniform()
 token_init = nn.initializers.normal(0.02)
@@ -27,12 +26,6 @@ def _product(x, kernel, axes, precision):
   """`project` with the arguments of `lax.dot_general`, of which a linear layer has one choice."""
   del axes, precision
   return project(x, kernel)
-
-
-def gelu(x):
-  """x Phi(x), by erf in float32 at least."""
-  wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-  return (0.5 * wide * (1 + jax.lax.erf(wide * np.sqrt(0.5).astype(wide.dtype)))).astype(x.dtype)
 
 
 class Qkv(nn.Module):

@@ -6,6 +6,7 @@ from ssljax.ops._check import as_float, check_shape
 from ssljax.ops._dots import dots
 from ssljax.ops._eigen import leading_eigenvectors
 from ssljax.ops._fourier import dft2, idft2
+from ssljax.ops._gelu import gelu
 from ssljax.ops._gradient_ratio import gradient_ratio
 from ssljax.ops._graph import (
   aggregate,
@@ -57,6 +58,7 @@ __all__ = [
   'edge_weights',
   'ema',
   'enqueue',
+  'gelu',
   'gradient_ratio',
   'group_mask',
   'hog',

@@ -1,7 +1,5 @@
 """What methods that hide parts of an image and paint them have in common."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 
@@ -41,8 +39,7 @@ def unnormalised(pred, images, patch_size):
 def decoder(config, *, patch_size, channels):
   """Tokens [N, L, D] to patches [N, L, P]: `depth` layers of `dim` with GELU, a linear one."""
   sizes = (config.dim,) * config.depth + (patch_size**2 * channels,)
-  gelu = functools.partial(jax.nn.gelu, approximate=False)
-  return heads.mlp(sizes, norm=None, activation=gelu)
+  return heads.mlp(sizes, norm=None, activation=ops.gelu)
 
 
 def fork_and_paint(config, sources):

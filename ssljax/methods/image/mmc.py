@@ -14,8 +14,6 @@ summary only. Ours are: equal weights, the head, that distillation has DINO's fo
 and the settings, which are SiT's, by the same group.
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict, config_dict
@@ -91,7 +89,6 @@ def get_config(preset='imagenet'):
 
 
 def make(config, nets):
-  gelu = functools.partial(jax.nn.gelu, approximate=False)
 
   def all_tokens(outputs):
     return jnp.concatenate([outputs['cls'][:, None], outputs['tokens']], axis=1)
@@ -126,7 +123,7 @@ def make(config, nets):
     join=_paint.fork_and_paint(config, {'head': all_tokens}),
     outputs=_paint.heads_of,
     encoder=nets['encoder'],
-    head=heads.mlp(config.projector, norm=None, activation=gelu),
+    head=heads.mlp(config.projector, norm=None, activation=ops.gelu),
   )
 
   def views(rng, batch):

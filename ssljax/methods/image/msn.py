@@ -15,8 +15,6 @@ teacher; the learning rate falls to where it ends there instead, and weight deca
 The gradient is clipped as a whole, theirs without the prototypes'.
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict, config_dict
@@ -125,9 +123,8 @@ def make(config, nets):
     )
   encoder = nets['encoder']
   norm = config.hidden_norm or None
-  gelu = functools.partial(jax.nn.gelu, approximate=False)
   # A batch norm after a hidden layer takes the authors' bias out again.
-  projector = heads.mlp(config.projector, norm=norm, hidden_bias=not norm, activation=gelu)
+  projector = heads.mlp(config.projector, norm=norm, hidden_bias=not norm, activation=ops.gelu)
   augment, patches = image.make(config.views), (size // config.patch_size) ** 2
   kept = max(1, int(patches * (1 - config.patch_drop)))
 
