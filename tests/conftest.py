@@ -89,7 +89,7 @@ def pytest_runtest_setup(item):
   group = item.get_closest_marker('xdist_group').args[0]
   if item.session.stash.get(GROUP, group) != group:
     for name, caches in {
-      'small': ('_make', 'gradient', 'viewed', 'trace'),
+      'small': ('_make', 'gradient', 'value', 'viewed', 'trace'),
       'losscheck': ('compiled',),
     }.items():
       if name in sys.modules:
