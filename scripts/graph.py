@@ -240,17 +240,15 @@ def _fine_tuned(opened, seed, splits=fine_tune.SPLITS):
   }.items():  # fmt: skip
     params, stats = state.params['encoder'], state.state['stats']['encoder']
 
-    def apply(params, rng, stats=stats):
+    def apply(params, batch, rng, stats=stats):
       outputs, _ = net.apply(params, stats, batch, train=rng is not None, rng=rng)
       return outputs['features'][0, :count]
 
-    found[kind] = statistics.mean(
-      fine_tune.fine_tune(
-        apply, params, source.label, fine_tune.few_labels(source.label, rng),
-        num_classes=int(source.label.max()) + 1, seed=i,
-      )
-      for i, rng in ((i, np.random.default_rng([seed, i])) for i in range(splits))
-    )  # fmt: skip
+    labels = source.label
+    drawn = (fine_tune.few_labels(labels, np.random.default_rng([seed, i])) for i in range(splits))
+    classes = int(labels.max()) + 1
+    accuracies = fine_tune.fine_tune(apply, params, batch, labels, drawn, num_classes=classes)
+    found[kind] = statistics.mean(accuracies)
   return found
 
 

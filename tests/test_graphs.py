@@ -882,9 +882,12 @@ def test_fine_tuning_learns_from_few_labels():
   split = fine_tune.few_labels(y, np.random.default_rng(0), 0.1)
 
   def score(params, y):
-    return fine_tune.fine_tune(
-      lambda params, rng: x @ params, params, y, split, num_classes=4, steps=60, learning_rate=0.05
-    )
+    first, second = fine_tune.fine_tune(
+      lambda params, x, rng: x @ params, params, x, y, [split, split],
+      num_classes=4, steps=60, learning_rate=0.05,
+    )  # fmt: skip
+    assert abs(first - second) < 0.05  # the same but for the head's first weights
+    return first
 
   kept = jnp.eye(4)
   assert score(kept, y) > 0.95 and score(kept, np.random.default_rng(2).permutation(y)) < 0.75

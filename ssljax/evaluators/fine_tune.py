@@ -33,50 +33,62 @@ def few_labels(y, rng: np.random.Generator, share: float = 0.01):
 
 
 def fine_tune(
-  apply: Callable, params, y, split, *, num_classes: int, steps: int = 200, every: int = 10,
-  learning_rate: float = 1e-3, weight_decay: float = 1e-6, seed: int = 0,
-) -> float:  # fmt: skip
-  """Test accuracy of an encoder trained on with labels, where validation accuracy was highest.
+  apply: Callable, params, inputs, y, splits, *, num_classes: int, steps: int = 200,
+  every: int = 10, learning_rate: float = 1e-3, weight_decay: float = 1e-6,
+) -> list[float]:  # fmt: skip
+  """Of each split the test accuracy of an encoder trained on with labels, where validation accuracy
+  was highest.
 
-  apply: (params, rng or None) -> features [N, D]; with a key the network is in training.
-  y: int [N]. split: (train, val, test) places.
+  apply: (params, inputs, rng or None) -> features [N, D]; with a key the network is in training.
+  y: int [N]. splits: of (train, val, test) places each; each begins from params and its own draws.
 
   The protocol of HypeBoy (Kim et al. 2024), appendix, and its code.
   """
-  rng = jax.random.key(seed)
-  width = jax.eval_shape(apply, params, rng).shape[-1]
-  scale = width**-0.5  # as torch's linear layers
-  head = {
-    'kernel': jax.random.uniform(rng, (width, num_classes), minval=-scale, maxval=scale),
-    'bias': jnp.zeros(num_classes),
-  }
   tx = optax.chain(optax.add_decayed_weights(weight_decay), optax.adam(learning_rate))
-  params = {'encoder': params, 'head': head}
-  train, val, test = (jnp.asarray(places) for places in split)
+  width = jax.eval_shape(apply, params, inputs, jax.random.key(0)).shape[-1]
   y = jnp.asarray(y)
 
-  def logits(params, rng):
-    return apply(params['encoder'], rng) @ params['head']['kernel'] + params['head']['bias']
+  def begin(rng):
+    scale = width**-0.5  # as torch's linear layers
+    head = {
+      'kernel': jax.random.uniform(rng, (width, num_classes), minval=-scale, maxval=scale),
+      'bias': jnp.zeros(num_classes),
+    }
+    return {'encoder': jax.tree.map(jnp.array, params), 'head': head}  # ours to give away
 
-  def loss(params, rng):
-    found = logits(params, rng)[train]
+  def logits(params, inputs, rng):
+    features = apply(params['encoder'], inputs, rng)
+    return features @ params['head']['kernel'] + params['head']['bias']
+
+  def loss(params, inputs, train, rng):
+    found = logits(params, inputs, rng)[train]
     return optax.softmax_cross_entropy_with_integer_labels(found, y[train]).mean()
 
   @functools.partial(jax.jit, donate_argnums=(0, 1))
-  def go_on(params, moments, rng):
+  def go_on(params, moments, inputs, split, rng):
+    train, val, test = split
+
     def step(carry, rng):
       params, moments = carry
-      updates, moments = tx.update(jax.grad(loss)(params, rng), moments, params)
+      updates, moments = tx.update(jax.grad(loss)(params, inputs, train, rng), moments, params)
       return (optax.apply_updates(params, updates), moments), None
 
     (params, moments), _ = jax.lax.scan(step, (params, moments), jax.random.split(rng, every))
-    right = jnp.argmax(logits(params, None), 1) == y
+    right = jnp.argmax(logits(params, inputs, None), 1) == y
     return params, moments, right[val].mean(), right[test].mean()
 
-  params = jax.tree.map(jnp.array, params)  # ours to give away
-  moments, best = tx.init(params), (-1.0, 0.0)
-  for i in range(steps // every):
-    params, moments, on_val, on_test = go_on(params, moments, jax.random.fold_in(rng, i))
-    if float(on_val) > best[0]:
-      best = float(on_val), float(on_test)
-  return best[1]
+  def score(split, rng):
+    params, best = begin(rng), (-1.0, 0.0)
+    moments = tx.init(params)
+    for i in range(steps // every):
+      params, moments, on_val, on_test = go_on(
+        params, moments, inputs, split, jax.random.fold_in(rng, i)
+      )
+      if float(on_val) > best[0]:
+        best = float(on_val), float(on_test)
+    return best[1]
+
+  return [
+    score(jax.tree.map(jnp.asarray, tuple(split)), jax.random.key(i))
+    for i, split in enumerate(splits)
+  ]
