@@ -97,8 +97,7 @@ def fit_nodes(x, y, train, val, test) -> float:
 
   x, best = _rows(x), (-1.0, None)
   with warnings.catch_warnings():
-    # With a weak penalty the last digits take minutes and change no score by a standard deviation.
-    warnings.simplefilter('ignore', ConvergenceWarning)
+    warnings.simplefilter('ignore', ConvergenceWarning)  # a weak penalty needs no last digit
     for penalty in PENALTIES:
       model = LogisticRegression(C=penalty, max_iter=300).fit(x[train], y[train])
       score = model.score(x[val], y[val])

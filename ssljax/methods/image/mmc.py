@@ -89,7 +89,6 @@ def get_config(preset='imagenet'):
 
 
 def make(config, nets):
-
   def all_tokens(outputs):
     return jnp.concatenate([outputs['cls'][:, None], outputs['tokens']], axis=1)
 
