@@ -28,7 +28,7 @@ def one_device(name):
   return small.trace(name, 1, 1, steps=STEPS)
 
 
-@pytest.mark.parametrize('mesh', [(2, 1), (1, 2), (2, 2), (8, 1)])
+@pytest.mark.parametrize('mesh', [(2, 1), (1, 2), (4, 1), (2, 2), (8, 1), (4, 2)])
 @pytest.mark.parametrize('name', METHODS)
 def test_meshes(name, mesh):
   small.assert_same(small.trace(name, *mesh, steps=STEPS), one_device(name))
