@@ -179,10 +179,9 @@ def key(seed=0):
   return jax.random.key(seed)
 
 
-def first_step(program, batch, train_state=None):
-  """(loss, gradient, new state) of a run's first step, from the program's own start if not told."""
-  train_state = train_state or program.init(key())
-  train_state, metrics = program.step(train_state, batch, resident(program), key())
+def first_step(program, batch):
+  """(loss, gradient, new state) of a run's first step."""
+  train_state, metrics = program.step(program.init(key()), batch, resident(program), key())
   # Without decay and before anything else, momentum is the gradient.
   gradient = optax.tree.get(train_state.opt_state, 'trace')
   return metrics['loss'], gradient, train_state.state
@@ -249,23 +248,13 @@ BATCHES = 3
 
 
 @functools.cache
-def trace(name, data, fsdp, *, steps, micro_batches=1, init=None):
-  """Losses of `steps` steps, and loss, gradient and new state of BATCHES first steps, by path.
-
-  init: of another program of this process, whose state is put on the mesh; the program's own if
-  None.
-  """
+def trace(name, data, fsdp, *, steps, micro_batches=1):
+  """Losses of `steps` steps, and loss, gradient and new state of BATCHES first steps, by path."""
   program = make(name, data, fsdp, micro_batches=micro_batches)
-
-  def begin():
-    if init is None:
-      return program.init(key())
-    return jax.device_put(init(key()), jax.tree.map(lambda x: x.sharding, program.abstract))
-
-  _, losses = run(program, begin(), 0, steps)
+  _, losses = run(program, program.init(key()), 0, steps)
   found = {'losses': np.array(losses)}
   for i in range(BATCHES):
-    first = sharding.to_host(first_step(program, placed(program, step=i), begin()))
+    first = sharding.to_host(first_step(program, placed(program, step=i)))
     for path, array in jax.tree_util.tree_leaves_with_path(first):
       found[f'{i}/{sharding.path_name(path)}'] = np.asarray(array)
   return found
