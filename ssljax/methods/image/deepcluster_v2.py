@@ -21,7 +21,7 @@ from ssljax.augment import image
 from ssljax.errors import InputError
 from ssljax.method import two_part
 from ssljax.methods.image import _pair
-from ssljax.methods.image.swav import multi_crop
+from ssljax.methods.image.swav import SMALL_SCALES, multi_crop
 from ssljax.models import heads
 from ssljax.net import chain, features, over_sizes, over_views
 
@@ -68,7 +68,7 @@ def get_config(preset='imagenet'):
         | dict(
           num_prototypes=(100, 100, 100),
           projector=(512, 128),
-          views=multi_crop((32, 24), (2, 2), blur_prob=0.0),
+          views=multi_crop((32, 24), (2, 2), SMALL_SCALES, blur_prob=0.0),
         ),
       ),
       'tiny': lambda: dict(
