@@ -191,6 +191,7 @@ def blog_catalog(args, name):
     'published_in': 'node2vec' if name == 'node2vec' else '',
     'seeds': list(args.seeds),
     'commit': runtime.commit(),
+    'device': jax.devices()[0].device_kind,
     'seconds': seconds,
     **over_seeds({f'{k}/learned': [s[k] for s in scores] for k in scores[0]}),
   }
@@ -221,6 +222,7 @@ def hypergraphs(args, name):
     'published_in': '',
     'seeds': list(args.seeds),
     'commit': summaries[0]['commit'],
+    'device': summaries[0]['device'],
     'seconds': [round(s['seconds'], 1) for s in summaries],
     **over_seeds(found),
     'note': 'random with fine-tune-v1 is the same encoder trained by the labels alone; minutes are '
@@ -282,6 +284,7 @@ def transferred(args, source, target):
     'published_in': '',
     'seeds': list(args.seeds),
     'commit': summary['commit'],
+    'device': summary['device'],
     'seconds': seconds,
     **over_seeds({n: [s[n] for s in scores] for n in scores[0]}),
     'note': 'neither sees features of the nodes, only edges',
@@ -324,12 +327,14 @@ def run(_):
   for name, make in made:
     if only and not only & {name, name.split(':')[0]}:
       continue
-    row = make() | {'command': shlex.join(['python', 'scripts/graph.py', *sys.argv[1:]])}
+    row = make() | {
+      'command': shlex.join(['python', 'scripts/graph.py', *sys.argv[1:]]),
+      'versions': runtime.versions(),
+    }
     row |= {'note': NOTES[name]} if name in NOTES else {}
     kept = [r for r in result['rows'] if f'{r["method"]}:{r["data"]}' != name]
     result = {
       'title': 'Graphs, beside the published numbers',
-      'versions': runtime.versions(),
       'graph_protocols': {
         **result.get('graph_protocols', {}),  # those of rows that are older than a name
         **probes.DEFINITIONS,

@@ -201,6 +201,7 @@ def on_graphs(path):
   rows = []
   for row in result['rows']:
     minutes = f'{sum(row["seconds"]) / len(row["seconds"]) / 60:.1f}'
+    minutes += f' ({row["device"]})' if row['device'] != 'cpu' else ''
     for name in sorted({n.rsplit('/', 1)[0] for n in row['mean'] if n.endswith('/learned')}):
       cells = [per_cent(row, f'{name}/{which}') for which in ('learned', 'random', 'raw')]
       published = row['published']

@@ -3,7 +3,8 @@
   python -m ssljax.embed --workdir=runs/simclr --data=photos/ --out=features.npz
 
 --data is a folder of images, an .npz or .npy file, or the name of a source; without it, the run's
-own data. The file holds `features` [N, D], `index` [N] and, if there are labels, `label` [N].
+own data. The file holds `features` [N, D], `index` [N] and, if there are labels, `label` [N]; of
+images in files also `name` [N], from which each was read. An image that cannot be read has no row.
 """
 
 import os
@@ -75,6 +76,8 @@ def main(argv: Sequence[str]) -> None:
   arrays = {'features': found.x, 'index': found.index}
   if found.label is not None:
     arrays['label'] = found.label
+  if names := getattr(source, 'names', None):
+    arrays['name'] = np.array([names[i] for i in found.index])
   partial = out.with_name(out.name + '.partial')
   with partial.open('wb') as file:
     np.savez(file, **arrays)

@@ -2,8 +2,8 @@
 
   python -m ssljax.evaluate --workdir=runs/simclr --protocols=knn-v1,linear-v1-100
 
-Prints the table of learned, random and raw features and writes it to evaluation.json in the
-workdir.
+Prints the table of learned, random and raw features and writes it, with what the protocols are, to
+evaluation.json in the workdir.
 """
 
 import pathlib
@@ -33,7 +33,14 @@ def main(argv: Sequence[str]) -> None:
   outcome.print_table(metrics)
   workdir.write_json(
     pathlib.Path(values.workdir) / 'evaluation.json',
-    {'step': run.step, 'metrics': metrics, 'commit': runtime.commit()},
+    {
+      'step': run.step,
+      'metrics': metrics,
+      'protocols': outcome.defined(run.sources, config),
+      'seed': config.seed,
+      'commit': runtime.commit(),
+      'versions': runtime.versions(),
+    },
   )
 
 

@@ -9,10 +9,10 @@ from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
-from ssljax import looking, methods, report, runtime, sharding, workdir
+from ssljax import looking, methods, probing, report, runtime, sharding, workdir
 from ssljax.augment import image
 from ssljax.data import pipeline
-from ssljax.evaluators import doctor
+from ssljax.evaluators import doctor, protocols
 from ssljax.program import Program, with_own_partners
 
 
@@ -51,6 +51,12 @@ def print_table(metrics: dict[str, float]) -> None:
   Console().print(table)
 
 
+def defined(sources: dict, config: ConfigDict) -> dict[str, dict]:
+  """What the run's protocols are, by name: beside the metrics they gave."""
+  names = probing.protocols_of(sources, config.eval)
+  return {name: protocols.describe(name) for name in names}
+
+
 def finish(
   folder: pathlib.Path,
   config: ConfigDict,
@@ -87,6 +93,7 @@ def finish(
     'device_count': program.mesh.size,
     'process_count': jax.process_count(),
     'metrics': {**metrics, **({'loss': last['loss']} if last else {})},
+    'protocols': defined(sources, config),
     'params_sha256': params_sha256(train_state.params),
     'images_per_second': images_per_second,
     'peak_memory_bytes': runtime.peak_memory_bytes(),

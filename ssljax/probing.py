@@ -123,11 +123,8 @@ def check(program: Program, sources: dict[str, Any], config: ConfigDict) -> None
   for name in settings.baselines:
     if name not in BASELINES:
       raise InputError(f'eval.baselines has {name!r}, wanted only {" and ".join(BASELINES)}')
-  if hasattr(source, 'collate'):
-    scores = [n for name in _graph_protocols(source, settings) for n in graphs.written(name)]
-  else:
-    scores = [n for name in settings.protocols for n in protocols.written(name)]
-    scores = scores if _labelled(sources) else []
+  written = (graphs if hasattr(source, 'collate') else protocols).written
+  scores = [n for name in protocols_of(sources, settings) for n in written(name)]
   if settings.feature != 'features':  # which every method has
     batch = example_batch(source, program.mesh.size)
     named = jax.eval_shape(program.embed, program.abstract.params, program.abstract.state, batch)
@@ -142,9 +139,13 @@ def _refuse_feature(feature, named):
     raise InputError(f'eval.feature is {feature!r}, wanted one of {", ".join(named)}')
 
 
-def _graph_protocols(source, settings):
+def protocols_of(sources: dict[str, Any], settings: ConfigDict) -> tuple[str, ...]:
+  """The protocols of config.eval that the labels of the data allow."""
+  source = sources['train']
+  if not hasattr(source, 'collate'):
+    return tuple(settings.protocols) if _labelled(sources) else ()
   names = settings.protocols or graphs.fitting(source.level, source.split)
-  return names if source.label is not None else [n for n in names if n in graphs.LABEL_FREE]
+  return tuple(n for n in names if source.label is not None or n in graphs.LABEL_FREE)
 
 
 def evaluate(
@@ -162,9 +163,9 @@ def evaluate(
   features. Where the data has no labelled test split nothing is probed.
   """
   if hasattr(sources['train'], 'collate'):
-    return _evaluate_graphs(program, train_state, sources['train'], config, key, baselines)
+    return _evaluate_graphs(program, train_state, sources, config, key, baselines)
   settings = config.eval
-  names = settings.protocols if _labelled(sources) else ()
+  names = protocols_of(sources, settings)
 
   def features(state, split, limit):
     return extract(
@@ -197,9 +198,10 @@ def _labelled(sources):
   return all(split is not None and 'label' in split[0] for split in sources.values())
 
 
-def _evaluate_graphs(program, train_state, source, config, key, baselines):
+def _evaluate_graphs(program, train_state, sources, config, key, baselines):
   """Nodes of one graph, or graphs: all of them are embedded, and the protocols split them."""
-  settings = config.eval
+  settings, source = config.eval, sources['train']
+  names = protocols_of(sources, settings)
 
   def features(state):
     return extract(
@@ -208,7 +210,6 @@ def _evaluate_graphs(program, train_state, source, config, key, baselines):
     )  # fmt: skip
 
   def score(x, which):
-    names = _graph_protocols(source, settings)
     found = graphs.run(x, source.label, source.split, names, seed=config.seed)
     return {f'{name}/{which}': value for name, value in found.items()}
 

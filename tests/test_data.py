@@ -3,6 +3,7 @@
 import functools
 import io
 import itertools
+import pathlib
 import sys
 
 import numpy as np
@@ -393,6 +394,7 @@ def test_unreadable_images_are_skipped_counted_and_named(tmp_path, caplog):
   noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
   (tmp_path / '3.jpg').write_bytes(encoded(noise, 'JPEG')[:2000])
   train = data.load(config_of('folder', path=str(tmp_path), image_size=8), 'train')
+  assert [pathlib.Path(name).name for name in train.names[:3]] == ['1.png', '0.png', '2.png']
   kept, skipped = pipeline.materialize(train)
   assert kept.arrays['image'][:, 0, 0, 0].tolist() == [10, 20, 30, 40, 50]
   assert len(skipped) == 2

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import small
 from conftest import QUICK_TO_COMPILE
+from PIL import Image
 
 from ssljax import config, data, embed, evaluate, main
 from ssljax import list as listing
@@ -158,6 +159,7 @@ def test_the_commands_on_one_run(images, tmp_path, capsys):
   printed = call(main, *argv, capsys=capsys)
   assert 'learned' in printed and 'knn-v1' in printed
   found = summary(folder)
+  assert found['protocols']['knn-v1']['k'] == 20 and len(found['protocols']) == 2
   metrics = found['metrics']
   for protocol in ('knn-v1', 'linear-v1'):
     assert all(0 <= metrics[f'{protocol}/{which}'] <= 1 for which in ('learned', 'random', 'raw'))
@@ -172,7 +174,7 @@ def test_the_commands_on_one_run(images, tmp_path, capsys):
 
   printed = call(evaluate, f'--workdir={folder}', '--protocols=knn-v1', capsys=capsys)
   again = json.loads((folder / 'evaluation.json').read_text())
-  assert again['step'] == 4
+  assert again['step'] == 4 and set(again['protocols']) == {'knn-v1'} and again['seed'] == 0
   assert again['metrics']['knn-v1/learned'] == metrics['knn-v1/learned']
   out = tmp_path / 'features.npz'
   call(embed, f'--workdir={folder}', f'--data={images}', '--split=test', f'--out={out}',
@@ -181,6 +183,17 @@ def test_the_commands_on_one_run(images, tmp_path, capsys):
   with np.load(out) as file:
     assert file['features'].shape == (32, 16)
     np.testing.assert_array_equal(file['label'], np.arange(64, 96) % 3)
+    assert 'name' not in file
+  files = tmp_path / 'files'
+  files.mkdir()
+  for name, value in {'b': 200, 'a': 10, 'c': 90}.items():
+    Image.fromarray(np.full((16, 16, 3), value, np.uint8)).save(files / f'{name}.png')
+  (files / 'b.png').write_bytes(b'no image')
+  call(embed, f'--workdir={folder}', f'--data={files}', f'--out={tmp_path}/files.npz',
+       capsys=capsys)  # fmt: skip
+  with np.load(tmp_path / 'files.npz') as file:
+    assert file['name'].tolist() == [str(files / 'a.png'), str(files / 'c.png')]
+    assert len(file['features']) == 2
   np.save(tmp_path / 'vectors.npy', np.zeros((40, 8)))
   with pytest.raises(InputError, match='the data has x, wanted image'):
     call(embed, f'--workdir={folder}', f'--data={tmp_path}/vectors.npy', f'--out={tmp_path}/v.npz',

@@ -44,7 +44,8 @@ def from_files(
     files, names = ([x[i] for i in order] for x in (files, names))
     labels = {name: y[order] for name, y in labels.items()}
   shape = {'size': image.shape[:2], 'channels': image.shape[2]}
-  return LazySource(functools.partial(_read, files, names, labels, shape), len(files), classes)
+  read = functools.partial(_read, files, names, labels, shape)
+  return LazySource(read, len(files), classes, names)
 
 
 def _read(files, names, labels, shape, i):

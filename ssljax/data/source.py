@@ -1,7 +1,7 @@
 """What a source of examples is, and the checks that arrays pass before they become one."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -48,11 +48,13 @@ class ArraySource:
 
 @dataclasses.dataclass(frozen=True)
 class LazySource:
-  """Examples read when asked for: `read(i)` is the example, for i < size."""
+  """Examples read when asked for: `read(i)` is the example, for i < size, and `names[i]` the file
+  it comes from, if each has its own."""
 
   read: Callable[[int], dict[str, np.ndarray]]
   size: int
   classes: tuple[str, ...] | None = None
+  names: Sequence[str] | None = None
 
   def __len__(self) -> int:
     return self.size
