@@ -92,26 +92,22 @@ ROWS = (
 # Of rows that fall short: how they differ from what was published, and what was tried.
 NOTES = {
   'mvgrl:cora': 'the whole graph for 300 epochs; the authors draw cuts of 2,000 nodes. DGL reports '
-  "83.2 and 83.5 for its two programs and no more from the authors' own. It stood still for some "
-  'of its minutes',
+  "83.2 and 83.5 for its two programs and no more from the authors' own",
   'mvgrl:MUTAG': 'sums of the raw features, which have degrees among them, do as well',
-  'graphmae:cora': 'one seed; the same features have 83.6 by node-public-v1. With no gradient at '
+  'graphmae:cora': 'the same features have 83.6 by node-public-v1 (one seed). With no gradient at '
   "rows of zeros, and attention and decay not as in the authors' code, they had 81.7 by that",
-  'graphmae:citeseer': 'one seed; 71.1 by node-public-v1 before. It stood still for 16 of '
-  'its minutes',
+  'graphmae:citeseer': "the authors' settings, all seeds alike; not understood",
   'graphmae:NCI1': "20 of the authors' 300 epochs",
   'bandana:cora': 'the published number is of one training, kept at the epoch that best told edges '
   'held out, here the last is kept',
   'meow:cora': "meta-paths along Cora's one kind of edges; without the term of prototypes, which "
   'the paper has, it was 72.6',
-  'dgi:cora': 'runs stood still for most of their minutes; a run takes two',
   'infograph:MUTAG': 'under the random encoder, as others on these 188 graphs are or nearly',
   'infograph:PROTEINS': 'no better than the random encoder, and under sums of the raw features',
   'graphmae:MUTAG': '60 steps; with a narrow decoder and without self-loops it was 84.4 '
   "(one seed). Others had 86.6 +- 1.2 from the authors' PyTorch Geometric branch (issue 45 there)",
   'node2vec:BlogCatalog': 'three epochs over all pairs. The authors have one: it gives 22.9 here '
-  "and gave others 23 by their program and this protocol (their repository's issue 13). It stood "
-  'still for 16 of its minutes and shared a core in the others',
+  "and gave others 23 by their program and this protocol (their repository's issue 13)",
 }
 
 
