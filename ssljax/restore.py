@@ -56,6 +56,18 @@ def open_run(folder: str | pathlib.Path) -> Run:
   return Run(config.from_json(fields), program, *restored, key, sources)
 
 
+def read_arrays(folder: pathlib.Path) -> tuple[dict[str, np.ndarray], int | None]:
+  """({path: array}, step) of a run's newest readable checkpoint, whatever made it; ({}, None) of a
+  run without one. Raises InputError if the folder holds no run."""
+  fields = workdir.read_config(folder)
+  with checkpoint.open_folder(
+    folder / 'checkpoints', fields, versions=runtime.versions(), read_only=True
+  ) as checkpoints:
+    state, step = checkpoints.restore(None) or ({}, None)
+  leaves = jax.tree_util.tree_leaves_with_path(state)
+  return {sharding.path_name(path): np.asarray(x) for path, x in leaves}, step
+
+
 def start_from(folder: str | pathlib.Path, parts, train_state, say=print, *, encoder=None):
   """The train state with the `parts` that the newest checkpoint of another run has.
 
@@ -74,17 +86,9 @@ def start_from(folder: str | pathlib.Path, parts, train_state, say=print, *, enc
 
     return convert.start_from(str(folder).removeprefix('hf:'), parts, train_state, encoder, say)
   folder = pathlib.Path(folder)
-  fields = workdir.read_config(folder)
-  with checkpoint.open_folder(
-    folder / 'checkpoints', fields, versions=runtime.versions(), read_only=True
-  ) as checkpoints:
-    restored = checkpoints.restore(None)
-  if restored is None:
+  saved, step = read_arrays(folder)
+  if step is None:
     raise InputError(f'init_from is {folder}, and it has no checkpoint yet')
-  saved = {
-    sharding.path_name(path): np.asarray(x)
-    for path, x in jax.tree_util.tree_leaves_with_path(restored[0])
-  }
   taken = []
 
   def take(path, old):
@@ -111,5 +115,5 @@ def start_from(folder: str | pathlib.Path, parts, train_state, say=print, *, enc
   for part in parts:
     if not any(f'/{part}/' in f'/{name}/' for name in taken):
       raise InputError(f'init_parts has {part!r}, which this method does not have')
-  say(f'{len(taken)} arrays of {", ".join(parts)} from step {restored[1]} of {folder}')
+  say(f'{len(taken)} arrays of {", ".join(parts)} from step {step} of {folder}')
   return train_state

@@ -2,10 +2,7 @@
 
 import pathlib
 
-import jax
-import numpy as np
-
-from ssljax import checkpoint, config, runtime, sharding, workdir
+from ssljax import config, restore, workdir
 from ssljax.convert import trees, writing
 from ssljax.errors import InputError
 
@@ -21,17 +18,9 @@ def read(folder, part=None):
   """
   if part not in (None, 'student', 'teacher'):
     raise InputError(f'--part is {part!r}, wanted student or teacher of a run')
-  fields = workdir.read_config(folder)
-  with checkpoint.open_folder(
-    folder / 'checkpoints', fields, versions=runtime.versions(), read_only=True
-  ) as checkpoints:
-    restored = checkpoints.restore(None)
-  if restored is None:
+  saved, step = restore.read_arrays(folder)
+  if step is None:
     raise InputError(f'{folder} has no checkpoint yet')
-  saved = {
-    sharding.path_name(path): np.asarray(x)
-    for path, x in jax.tree_util.tree_leaves_with_path(restored[0])
-  }
   found = {'encoder': {}, 'stats': {}}
   teacher = part == 'teacher'
   for name, x in saved.items():
@@ -45,7 +34,7 @@ def read(folder, part=None):
       found['stats' if stats else 'encoder'][tail] = x
   if not found['encoder']:
     raise InputError(f'{folder} has no {part or "student"} encoder in its checkpoint')
-  run = config.from_json(fields)
+  run = config.from_json(workdir.read_config(folder))
   params = {name: trees.nest(flat) for name, flat in found.items()}
   decoder = {}
   if run.method.name == 'mae' and not teacher:
