@@ -126,7 +126,7 @@ values = flags.FlagValues()
 cli.define_config(values, sys.argv)
 values(sys.argv)
 dry_run.make_devices(256)
-print(json.dumps(dry_run.figures(values.config)))
+print(json.dumps(dry_run.figures(values.config, made=True)))
 """
 
 

@@ -89,6 +89,15 @@ def test_streamed_or_resident_or_accumulated_is_the_same_run(run):
   np.testing.assert_allclose(parts.params['kernel'], kept.params['kernel'], rtol=1e-4, atol=1e-6)
 
 
+def test_a_dry_run_of_made_devices_counts_their_convolutions():
+  """Gradients of kernels as a CPU has them bring the images of all devices together."""
+  c = config.get_config('simclr,digits,preset=tiny')
+  here, there = (dry_run.figures(c, made=made) for made in (False, True))
+  assert there['step_temporary_bytes'] < 0.5 * here['step_temporary_bytes']
+  same = set(here) - {'step_temporary_bytes', 'total_bytes'}
+  assert {k: here[k] for k in same} == {k: there[k] for k in same}
+
+
 def test_a_dry_run_counts_the_examples_without_reading_them(monkeypatch):
   source = LazySource(lambda i: {'image': small.SOURCE[0]['image']} if i == 0 else None, 2**24)
   monkeypatch.setattr(data, 'load', lambda config, split: source)
