@@ -111,7 +111,7 @@ def get_config(preset='imagenet'):
         batch_size=512,
         epochs=800,
         optim=lars,
-        # With eps 0.05 and local crops of a few pixels the loss stayed at chance for 11 epochs.
+        # With eps 0.05 and local crops of a few pixels the loss hardly left chance in 11 epochs.
         method=common
         | few
         | dict(eps=0.015, views=multi_crop((32, 24), (2, 2), SMALL_SCALES, blur_prob=0.0)),
