@@ -1,13 +1,18 @@
 """RegNetY: sizes as published, its convolution against XLA's, and what it gives."""
 
+import re
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from ssljax import config as configs
-from ssljax import models, program
+from ssljax import models, program, sharding
 from ssljax.errors import InputError
 from ssljax.models import regnet
 
@@ -71,26 +76,59 @@ def test_presets_of_seer_have_the_size_of_the_papers(preset, encoder, total):
   assert params['prototypes'].shape == (16000, 256)
 
 
+def ordinary(x, w, *, strides):
+  return lax.conv_general_dilated(
+    x, w, (strides, strides), [(1, 1), (1, 1)], feature_group_count=3,
+    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+  )  # fmt: skip
+
+
+def with_gradients(convolve, x, w):
+  y, pull = jax.vjp(convolve, x, w)
+  return y, *pull(jnp.cos(jnp.arange(y.size, dtype=jnp.float32)).reshape(y.shape))
+
+
 @pytest.mark.parametrize('strides', [1, 2])
 @pytest.mark.parametrize('side', [4, 5])
-def test_grouped_convolution_equals_the_ordinary_one(strides, side):
-  x = jax.random.normal(KEY, (2, side, side + 1, 12))
+@pytest.mark.parametrize('devices', [1, 8])
+def test_grouped_convolution_equals_the_ordinary_one(strides, side, devices):
+  """In the form of a CPU, and in that of other platforms, which devices of a mesh split."""
+  x = jax.random.normal(KEY, (8, side, side + 1, 12))
   w = jax.random.normal(jax.random.key(1), (3, 3, 4, 12))
+  mesh = sharding.make_mesh(1, devices)
+  x = jax.device_put(x, NamedSharding(mesh, sharding.BATCH))
+  wanted = jax.jit(lambda x, w: with_gradients(partial(ordinary, strides=strides), x, w))(x, w)
 
-  def ordinary(x, w):
-    return lax.conv_general_dilated(
-      x, w, (strides, strides), [(1, 1), (1, 1)], feature_group_count=3,
-      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-    )  # fmt: skip
+  @jax.jit
+  def ours(x, w):
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+      return [
+        with_gradients(partial(convolve, strides=strides), x, w)
+        for convolve in (regnet.grouped_conv, regnet.grouped_conv_xla)
+      ]
 
-  def both(f):
-    y, pull = jax.vjp(f, x, w)
-    return y, *pull(jnp.cos(jnp.arange(y.size, dtype=jnp.float32)).reshape(y.shape))
+  for form in ours(x, w):
+    for a, b in zip(form, wanted, strict=True):
+      assert a.shape == b.shape
+      np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
-  ours = jax.jit(lambda: both(lambda x, w: regnet.grouped_conv(x, w, strides=strides)))()
-  for a, b in zip(ours, jax.jit(lambda: both(ordinary))(), strict=True):
-    assert a.shape == b.shape
-    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+def test_no_device_convolves_the_images_of_others():
+  """XLA by itself does a convolution in groups whole on every device."""
+  mesh = sharding.make_mesh(2, 4)
+  rows, out = NamedSharding(mesh, sharding.BATCH), NamedSharding(mesh, P(None, None, None, 'fsdp'))
+  x = jax.ShapeDtypeStruct((64, 16, 16, 64), jnp.float32, sharding=rows)
+  w = jax.ShapeDtypeStruct((3, 3, 16, 64), jnp.float32, sharding=out)
+
+  @jax.jit
+  def gradients(x, w):
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+      convolve = partial(regnet.grouped_conv, strides=1)
+      return with_gradients(convolve, jnp.tanh(x), w)
+
+  compiled = gradients.trace(x, w).lower(lowering_platforms=('tpu',)).compile()
+  shapes = re.findall(r'f32\[(\d+),16,16,64\]', compiled.as_text())
+  assert set(shapes) == {'8'}
 
 
 def test_maps_and_features():

@@ -144,7 +144,7 @@ def _conv_grads(x, w, dy, *, strides, padding):
 def _kernel_grad(x, w, dy, strides, padding):
   """dw = sum of patches^T dy over all images, a few at a time."""
   rows, columns, _, out = w.shape
-  patch_bytes = dy[0, ..., 0].size * w[..., 0].size * x.dtype.itemsize
+  patch_bytes = math.prod(dy.shape[1:3]) * math.prod(w.shape[:3]) * x.dtype.itemsize
   count = -(-len(x) // max(1, PATCH_BYTES // patch_bytes))
   size = -(-len(x) // count)
 
@@ -173,7 +173,7 @@ def _kernel_grad(x, w, dy, strides, padding):
     product = jnp.einsum('nhwc,nhwo->co', patches, d, preferred_element_type=dtype)
     return total + product, None
 
-  total, _ = lax.scan(add, jnp.zeros((w[..., 0].size, out), dtype), jnp.arange(count))
+  total, _ = lax.scan(add, jnp.zeros((math.prod(w.shape[:3]), out), dtype), jnp.arange(count))
   return total.reshape(w.shape).astype(w.dtype)
 
 

@@ -6,10 +6,10 @@ torchvision's does not: its 800MF and 8GF are wider. The largest two are those o
 2021 and 2022), by the authors' configs.
 """
 
+import functools
 import itertools
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -19,6 +19,7 @@ from ssljax.errors import InputError
 from ssljax.models.conv import DIMENSIONS, Conv, kaiming_normal
 from ssljax.models.norm import BatchNorm
 from ssljax.net import Net, from_linen
+from ssljax.ops import map_rows
 
 
 def stages(depth, w_0, w_a, w_m, group_width):
@@ -157,6 +158,19 @@ class GroupedConv(nn.Module):
     return grouped_conv(x, w, strides=self.strides)
 
 
+def grouped_conv_xla(x, w, *, strides):
+  """`grouped_conv` as XLA does it on every platform, each device its own images."""
+
+  def convolve(x, w):
+    groups = x.shape[-1] // w.shape[2]
+    return lax.conv_general_dilated(
+      x, w, (strides, strides), [(1, 1), (1, 1)], dimension_numbers=DIMENSIONS,
+      feature_group_count=groups,
+    )  # fmt: skip
+
+  return map_rows(convolve, x, w)
+
+
 def grouped_conv(x, w, *, strides):
   """y[n, i, j, g o] = sum_{a, b, c} x[n, i s + a - 1, j s + b - 1, g c] w[a, b, c, g o].
 
@@ -180,11 +194,5 @@ def grouped_conv(x, w, *, strides):
       y += jnp.einsum('nijgc,cgo->nijgo', seen, w[a, b])
     return y.reshape(n, rows, columns, -1)
 
-  def ordinary(x, w):
-    groups = x.shape[-1] // w.shape[2]
-    return lax.conv_general_dilated(
-      x, w, (strides, strides), [(1, 1), (1, 1)], dimension_numbers=DIMENSIONS,
-      feature_group_count=groups,
-    )  # fmt: skip
-
-  return jax.lax.platform_dependent(x, w, cpu=taps, default=ordinary)
+  ordinary = functools.partial(grouped_conv_xla, strides=strides)
+  return lax.platform_dependent(x, w, cpu=taps, default=ordinary)

@@ -34,7 +34,7 @@ from ssljax.ops._outliers import outliers
 from ssljax.ops._patches import patchify, unpatchify
 from ssljax.ops._permute import permutations, random_partner
 from ssljax.ops._places import image_places, place_weights, stratified_places
-from ssljax.ops._placing import split_rows
+from ssljax.ops._placing import map_rows, split_rows
 from ssljax.ops._project import project
 from ssljax.ops._sinkhorn import sinkhorn
 from ssljax.ops._walks import are_joined, distinct, neighbour, row_starts, walks
@@ -71,6 +71,7 @@ __all__ = [
   'layout_mask',
   'leading_eigenvectors',
   'linear_ramp',
+  'map_rows',
   'mask_pixels',
   'masked_mean',
   'multiblock_count',

@@ -13,8 +13,28 @@ def split_rows(x):
   Without a mesh in context, inside `shard_map`, and where the devices do not divide the rows, x is
   left as it is.
   """
+  axes = _axes_of_rows(x)
+  return jax.lax.with_sharding_constraint(x, P(axes)) if axes else x
+
+
+def map_rows(function, x, *others):
+  """function(x, *others), which treats each row of x alike: every device its own rows.
+
+  For operations that XLA does not split by itself but does whole on every device, such as
+  convolutions in groups. Each device needs `others` whole. Where `split_rows` leaves x as it is,
+  this is a plain call.
+  """
+  axes = _axes_of_rows(x)
+  if axes:
+    specs = (P(axes), *(P() for _ in others))
+    function = jax.shard_map(function, in_specs=specs, out_specs=P(axes))
+  return function(x, *others)
+
+
+def _axes_of_rows(x):
+  """Names of the axes of the mesh over which the rows of x are to lie; () for none."""
   mesh = jax.sharding.get_abstract_mesh()
   automatic = all(kind == AxisType.Auto for kind in mesh.axis_types)
   if mesh.empty or mesh.size == 1 or not automatic or x.shape[0] % mesh.size:
-    return x
-  return jax.lax.with_sharding_constraint(x, P(mesh.axis_names))
+    return ()
+  return mesh.axis_names
