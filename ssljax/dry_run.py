@@ -24,7 +24,9 @@ def figures(config: ConfigDict, *, made: bool = False) -> dict:
   own attention in half precision holds less.)
 
   total_bytes: of parameters, moments, method's state, data kept there and what a step needs
-  besides. flops_per_step: of matrix products and convolutions, see `flops.count`.
+  besides. unsplit_parameter_bytes: of parameters that mesh.fsdp was to split and does not, as it
+  divides none of their axes. flops_per_step: of matrix products and convolutions, see
+  `flops.count`.
   """
   runtime.use_compilation_cache(config.compilation_cache)
   mesh = sharding.make_mesh(config.mesh.data, config.mesh.fsdp)
@@ -72,8 +74,17 @@ def figures(config: ConfigDict, *, made: bool = False) -> dict:
     'parameters': sum(x.size for x in jax.tree.leaves(program.abstract.params)),
     **held,
     'total_bytes': sum(held.values()),
+    'unsplit_parameter_bytes': size(unsplit(program.abstract.params, config.mesh)),
     'flops_per_step': flops.count(traced.jaxpr.jaxpr) / mesh.size,
   }
+
+
+def unsplit(params, mesh: ConfigDict) -> list:
+  """Those of the parameters, as shapes on a mesh, that mesh.fsdp divides along no axis."""
+  return [
+    x for x in jax.tree.leaves(params)
+    if mesh.fsdp > 1 and x.size >= mesh.fsdp_min_size and x.sharding.is_fully_replicated
+  ]  # fmt: skip
 
 
 def make_devices(count: int) -> None:
@@ -99,5 +110,11 @@ def show(config: ConfigDict, device_gib: float, *, devices: int = 0) -> None:
     table.add_row(name.removesuffix('_bytes').replace('_', ' '), f'{value}')
   Console().print(table)
   needed = found['total_bytes'] / 2**30
+  whole = found['unsplit_parameter_bytes']
+  if whole > found['parameter_bytes'] / 10:
+    print(
+      f'{whole / 2**30:.1f} GiB of the parameters are whole on each device: mesh.fsdp is '
+      f'{config.mesh.fsdp}, which divides no axis of them'
+    )
   suffices = 'suffices' if needed <= device_gib else 'does not suffice'
   print(f'{needed:.1f} GiB a device: {device_gib:g} GiB {suffices}')

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import small
 
-from ssljax import config, data, dry_run, probing, train, workdir
+from ssljax import config, data, dry_run, probing, sharding, train, workdir
 from ssljax.data.source import LazySource
 from ssljax.errors import InputError
 from ssljax.method import two_part
@@ -96,6 +96,19 @@ def test_a_dry_run_of_made_devices_counts_their_convolutions():
   assert there['step_temporary_bytes'] < 0.5 * here['step_temporary_bytes']
   same = set(here) - {'step_temporary_bytes', 'total_bytes'}
   assert {k: here[k] for k in same} == {k: there[k] for k in same}
+
+
+def test_a_dry_run_names_the_parameters_that_fsdp_cannot_split():
+  mesh = sharding.make_mesh(1, 8)
+  shapes = {'odd': (7, 9), 'split': (9, 16), 'few': (3,)}
+  arrays = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
+  places = sharding.state_shardings(arrays, mesh, min_size=4)
+  params = jax.tree.map(lambda x, at: x.update(sharding=at), arrays, places)
+  fields = config.get_config('simclr,digits').mesh
+  fields.update(fsdp=8, fsdp_min_size=4)
+  assert [x.shape for x in dry_run.unsplit(params, fields)] == [(7, 9)]
+  fields.fsdp = 1
+  assert dry_run.unsplit(params, fields) == []
 
 
 def test_a_dry_run_counts_the_examples_without_reading_them(monkeypatch):
