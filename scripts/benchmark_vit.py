@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from typing import NamedTuple
 
 import numpy as np
 
@@ -112,12 +113,27 @@ def mae_step(batch=16, repeat=3):
   }
 
 
-# Name -> method, preset and image size, of the largest there are.
+class Preset(NamedTuple):
+  """One of the largest there are, on a mesh of so many devices."""
+
+  method: str
+  preset: str
+  image_size: int
+  devices: int = 256
+  fsdp: int = 256
+  flags: tuple[str, ...] = ()
+
+
+BLOCKS = ('--config.encoder.scan=True', '--config.encoder.remat=True')
 VITS = {
-  'dinov2_vit_large': ('dinov2', 'imagenet', 224),
-  'dinov3_vit_7b': ('dinov3', 'imagenet', 256),
+  'dinov2_vit_large': Preset('dinov2', 'imagenet', 224, flags=BLOCKS),
+  'dinov3_vit_7b': Preset('dinov3', 'imagenet', 256, flags=BLOCKS),
 }
-SEER = {'regnety_256gf': ('swav', 'seer', 224), 'regnety_10b': ('swav', 'seer_10b', 224)}
+SEER = {
+  'regnety_256gf': Preset('swav', 'seer', 224),
+  # Widths are multiples of 1,010. On each device 16 images, as on the authors' 496.
+  'regnety_10b': Preset('swav', 'seer_10b', 224, 500, 10, ('--config.batch_size=8000',)),
+}
 FIGURES = """
 import json, sys
 from absl import flags
@@ -125,25 +141,25 @@ from ssljax import cli, dry_run
 values = flags.FlagValues()
 cli.define_config(values, sys.argv)
 values(sys.argv)
-dry_run.make_devices(256)
+dry_run.make_devices(values.config.mesh.data * values.config.mesh.fsdp)
 print(json.dumps(dry_run.figures(values.config, made=True)))
 """
 
 
-def dry_runs(presets, *flags, devices=256, images=16384):
-  """Bytes and FLOPs on each of so many devices (fsdp) in bf16, compiled and not run."""
+def dry_runs(presets: dict[str, Preset], images=16384):
+  """Bytes and FLOPs on each device in bf16, compiled and not run."""
   found = {}
   with tempfile.TemporaryDirectory() as folder:
     path = pathlib.Path(folder) / 'images.npz'
     np.savez(path, train_x=np.zeros((images, 8, 8, 3), np.uint8))
-    for name, (method, preset, size) in presets.items():
+    for name, each in presets.items():
       done = subprocess.run(
         [
           sys.executable, '-c', FIGURES,
-          f'--config=configs/default.py:{method},npz,preset={preset}',
-          f'--config.data.path={path}', f'--config.data.image_size={size}',
-          '--config.data.resident=no', f'--config.mesh.fsdp={devices}',
-          '--config.compute_dtype=bfloat16', *flags,
+          f'--config=configs/default.py:{each.method},npz,preset={each.preset}',
+          f'--config.data.path={path}', f'--config.data.image_size={each.image_size}',
+          '--config.data.resident=no', f'--config.mesh.data={each.devices // each.fsdp}',
+          f'--config.mesh.fsdp={each.fsdp}', '--config.compute_dtype=bfloat16', *each.flags,
         ],
         check=True, cwd=ROOT, capture_output=True, text=True,
       )  # fmt: skip
@@ -159,15 +175,16 @@ def sharded():
   return {
     'what': 'the presets imagenet of DINOv2 (ViT-L/14) and DINOv3 (ViT-7B/16) split over 256 '
     'devices (fsdp), bf16, blocks in a scan and recomputed: bytes and FLOPs of each',
-    **dry_runs(VITS, '--config.encoder.scan=True', '--config.encoder.remat=True'),
+    **dry_runs(VITS),
   }
 
 
 def seer():
   """The largest convolutional networks on a mesh."""
   return {
-    'what': 'the presets seer (RegNetY-256GF) and seer_10b of SwAV split over 256 devices (fsdp), '
-    'bf16, blocks recomputed: bytes and FLOPs of each',
+    'what': 'the presets of SEER (SwAV) in bf16, blocks recomputed: RegNetY-256GF on 256 devices '
+    '(fsdp), batch 8,192, and RegNetY-10B on 50 x 10 (data x fsdp), batch 8,000: bytes and FLOPs '
+    'of each',
     **dry_runs(SEER),
   }
 

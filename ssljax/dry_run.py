@@ -13,6 +13,13 @@ from ssljax import data, flops, runtime, sharding
 from ssljax.data import pipeline
 from ssljax.program import example_batch, make_program
 
+# A CPU's programs are put in order for speed, and sum all gradients over the devices at once, with
+# each of them whole until then. Accelerators' are in order for memory, and sum a few at a time.
+AS_ACCELERATORS = {
+  'xla_cpu_scheduler_type': 'CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED',
+  'xla_disable_hlo_passes': 'cpu-all-reduce-combiner',
+}
+
 
 def figures(config: ConfigDict, *, made: bool = False) -> dict:
   """Sizes in bytes and FLOPs per step, on each device; compiles the step and runs nothing.
@@ -20,8 +27,8 @@ def figures(config: ConfigDict, *, made: bool = False) -> dict:
   Of the examples only the first is read, and all are counted as ones that can be.
 
   made: the devices are those of `make_devices`, which stand for accelerators: convolutions and
-  attention are counted in the forms that a TPU gets, not in those that are fast on a CPU. (A GPU's
-  own attention in half precision holds less.)
+  attention are counted in the forms that a TPU gets, not in those that are fast on a CPU, and in
+  an order for memory. (A GPU's own attention in half precision holds less.)
 
   total_bytes: of parameters, moments, method's state, data kept there and what a step needs
   besides. unsplit_parameter_bytes: of parameters that mesh.fsdp was to split and does not, as it
@@ -51,8 +58,8 @@ def figures(config: ConfigDict, *, made: bool = False) -> dict:
   }
   key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype, sharding=everywhere)
   traced = program.step.trace(program.abstract, batch, resident, key)
-  platforms = {'lowering_platforms': ('tpu',)} if made else {}
-  memory = traced.lower(**platforms).compile().memory_analysis()
+  lowered = traced.lower(lowering_platforms=('tpu',)) if made else traced.lower()
+  memory = lowered.compile(AS_ACCELERATORS if made else None).memory_analysis()
 
   def size(tree):
     return sum(
