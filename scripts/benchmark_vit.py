@@ -182,9 +182,9 @@ def sharded():
 def seer():
   """The largest convolutional networks on a mesh."""
   return {
-    'what': 'the presets of SEER (SwAV) in bf16, blocks recomputed: RegNetY-256GF on 256 devices '
-    '(fsdp), batch 8,192, and RegNetY-10B on 50 x 10 (data x fsdp), batch 8,000: bytes and FLOPs '
-    'of each',
+    'what': 'the presets of SEER (SwAV) in bf16, blocks recomputed: RegNetY-256GF on 256 devices, '
+    'batch 8,192 (each has all parameters: 256 divides no width), and RegNetY-10B on 50 x 10 '
+    '(data x fsdp), batch 8,000: bytes and FLOPs of each',
     **dry_runs(SEER),
   }
 
