@@ -94,10 +94,10 @@ NOTES = {
   'mvgrl:cora': 'the whole graph for 300 epochs; the authors draw cuts of 2,000 nodes. DGL reports '
   "83.2 and 83.5 for its two programs and no more from the authors' own",
   'mvgrl:MUTAG': 'sums of the raw features, which have degrees among them, do as well',
-  'graphmae:cora': "of seed 0, 83.1, the authors' decay for the probe with its last step, which "
-  'they print first, gives 83.3, and node-public-v1 83.6. With no gradient at rows of zeros, and '
-  "attention and decay not as in the authors' code, it had 81.7 by that. Others had 79.9 with the "
-  "authors' settings (their repository's issue 40)",
+  'graphmae:cora': "of seed 0 on a CPU, 83.1, the authors' decay for the probe with its last step, "
+  'which they print first, gives 83.3, and node-public-v1 83.6. With no gradient at rows of zeros, '
+  "and attention and decay not as in the authors' code, it had 81.7 by that. Others had 79.9 with "
+  "the authors' settings (their repository's issue 40)",
   'graphmae:citeseer': "the authors' config names gamma 1 and 3: this is 3, and 1 had 72.0. Of "
   "seed 0, 72.7, the authors' decay for the probe gives 72.8 at the last step, which they print "
   'first, and 72.9 at the best by validation; half that decay 73.1',
