@@ -103,7 +103,8 @@ NOTES = {
   'first, and 72.9 at the best by validation; half that decay 73.1',
   'graphmae:NCI1': "20 of the authors' 300 epochs",
   'bandana:cora': 'the published number is of one training, kept at the epoch that best told edges '
-  'held out, here the last is kept',
+  'held out, here the last is kept. With a tenth of the edges held out, ten steps of one run had '
+  '80.0 to 82.3, and 80.1 the one that best told them by inner products',
   'meow:cora': "meta-paths along Cora's one kind of edges; without the term of prototypes, which "
   'the paper has, it was 72.6',
   'infograph:MUTAG': 'under the random encoder, as others on these 188 graphs are or nearly',
