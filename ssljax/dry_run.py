@@ -120,7 +120,7 @@ def show(config: ConfigDict, device_gib: float, *, devices: int = 0) -> None:
   whole = found['unsplit_parameter_bytes']
   if whole > found['parameter_bytes'] / 10:
     print(
-      f'{whole / 2**30:.1f} GiB of the parameters are whole on each device: mesh.fsdp is '
+      f'{whole / 2**20:,.1f} MiB of the parameters are whole on each device: mesh.fsdp is '
       f'{config.mesh.fsdp}, which divides no axis of them'
     )
   suffices = 'suffices' if needed <= device_gib else 'does not suffice'

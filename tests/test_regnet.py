@@ -110,7 +110,7 @@ def test_grouped_convolution_equals_the_ordinary_one(strides, side, devices):
   for form in ours(x, w):
     for a, b in zip(form, wanted, strict=True):
       assert a.shape == b.shape
-      np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+      np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
 def test_no_device_convolves_the_images_of_others():

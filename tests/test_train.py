@@ -89,26 +89,35 @@ def test_streamed_or_resident_or_accumulated_is_the_same_run(run):
   np.testing.assert_allclose(parts.params['kernel'], kept.params['kernel'], rtol=1e-4, atol=1e-6)
 
 
-def test_a_dry_run_of_made_devices_counts_their_convolutions():
-  """Gradients of kernels as a CPU has them bring the images of all devices together."""
+def test_a_dry_run_of_made_devices_counts_their_convolutions(monkeypatch):
+  """Gradients of kernels as a CPU has them bring the images of all devices together, and a CPU's
+  order holds more than one for memory."""
   c = config.get_config('simclr,digits,preset=tiny')
   here, there = (dry_run.figures(c, made=made) for made in (False, True))
   assert there['step_temporary_bytes'] < 0.5 * here['step_temporary_bytes']
+  monkeypatch.setattr(dry_run, 'AS_ACCELERATORS', {})
+  fast = dry_run.figures(c, made=True)
+  assert there['step_temporary_bytes'] < fast['step_temporary_bytes']
   same = set(here) - {'step_temporary_bytes', 'total_bytes'}
   assert {k: here[k] for k in same} == {k: there[k] for k in same}
 
 
-def test_a_dry_run_names_the_parameters_that_fsdp_cannot_split():
+def test_a_dry_run_names_the_parameters_that_fsdp_cannot_split(monkeypatch, capsys):
   mesh = sharding.make_mesh(1, 8)
   shapes = {'odd': (7, 9), 'split': (9, 16), 'few': (3,)}
   arrays = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
   places = sharding.state_shardings(arrays, mesh, min_size=4)
   params = jax.tree.map(lambda x, at: x.update(sharding=at), arrays, places)
-  fields = config.get_config('simclr,digits').mesh
-  fields.update(fsdp=8, fsdp_min_size=4)
-  assert [x.shape for x in dry_run.unsplit(params, fields)] == [(7, 9)]
-  fields.fsdp = 1
-  assert dry_run.unsplit(params, fields) == []
+  c = config.get_config('simclr,digits')
+  c.mesh.update(fsdp=8, fsdp_min_size=4)
+  assert [x.shape for x in dry_run.unsplit(params, c.mesh)] == [(7, 9)]
+  sizes = {'parameter_bytes': 2**23, 'unsplit_parameter_bytes': 2**22, 'total_bytes': 2**30}
+  monkeypatch.setattr(dry_run, 'figures', lambda config, made: sizes)
+  dry_run.show(c, 80)
+  printed = capsys.readouterr().out
+  assert '4.0 MiB of the parameters are whole on each device: mesh.fsdp is 8' in printed
+  c.mesh.fsdp = 1
+  assert dry_run.unsplit(params, c.mesh) == []
 
 
 def test_a_dry_run_counts_the_examples_without_reading_them(monkeypatch):
